@@ -1,0 +1,46 @@
+"""What a run leaves on disk: its folder, its predictions and its scores."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import json_tricks
+import numpy as np
+from scipy.io import savemat
+from yacs.config import CfgNode
+
+from lib.utils.errors import UserError
+from lib.utils.files import replacing
+
+
+def run_folder(base: str, cfg: CfgNode, run: str) -> Path:
+    """Make and return base/<dataset>/<model>/<run>; UserError where nothing can be written."""
+    folder = Path(base) / cfg.DATASET.DATASET / cfg.MODEL.NAME / run
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the output folder {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"the output folder {folder} cannot be written; see --modelDir, --logDir")
+    return folder
+
+
+def write_predictions(path: Path, joints: np.ndarray) -> None:
+    """Write `pred.mat`, key `preds`: joints [N, J, 2] in 0-based pixels, 1-based in the file."""
+    with replacing(path) as aside:
+        savemat(aside, {"preds": joints + 1.0})
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file; numpy numbers and arrays may be in it, and nan becomes null."""
+    with replacing(path) as aside:
+        aside.write_text(json_tricks.dumps(_nan_to_none(content), indent=2, primitives=True) + "\n")
+
+
+def _nan_to_none(content: Any) -> Any:
+    """JSON has no nan."""
+    if isinstance(content, Mapping):
+        return {key: _nan_to_none(value) for key, value in content.items()}
+    return None if isinstance(content, float) and math.isnan(content) else content

@@ -1,0 +1,98 @@
+"""Testing: people found in a set, and their score."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from lib.core.baseline import mean_pose
+from lib.core.evaluate import load_gt, pckh
+from lib.core.inference import Predictions, predict
+from lib.core.pictures import contact_sheet
+from lib.core.results import write_json, write_predictions
+from lib.dataset import annotation_path, build_dataset, build_test_loader
+from lib.dataset.mpii import read_records
+from lib.models import build_model
+from lib.utils.checkpoint import load_weights
+from lib.utils.distributed import World, gather
+from lib.utils.drawing import save_image
+from lib.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Tester:
+    """Finds and scores the people of `DATASET.TEST_SET`; several processes share the work."""
+
+    def __init__(self, cfg: CfgNode, world: World) -> None:
+        self.cfg = cfg
+        self.world = world
+        self.path = annotation_path(cfg, cfg.DATASET.TEST_SET)
+        self.dataset = build_dataset(cfg, "test")
+        self.loader = build_test_loader(cfg, self.dataset, world.rank, world.size)
+        self.flip_order = self.dataset.skeleton.flip_order if cfg.TEST.FLIP_TEST else None
+        self.refine = cfg.TEST.POST_PROCESS
+        self.blur_kernel = cfg.TEST.BLUR_KERNEL
+        self.precision = cfg.TEST.PRECISION
+        self.gt = None if self.dataset.gt_path is None else load_gt(self.dataset.gt_path)
+        people = len(self.dataset)
+        if self.gt is not None and self.gt["jnt_missing"].shape[1] != people:
+            raise UserError(f"{self.dataset.gt_path} is not of the {people} people in {self.path}")
+
+    def predict(self, model: nn.Module) -> Predictions:
+        """Find every person of the set, each once, in the set's order."""
+        own = predict(
+            model,
+            self.loader,
+            self.world.device,
+            flip_order=self.flip_order,
+            refine=self.refine,
+            blur_kernel=self.blur_kernel,
+            precision=self.precision,
+        )
+        parts = gather(own, self.world)
+        return Predictions(
+            np.concatenate([part.joints for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+        )
+
+    def score(self, predictions: Predictions) -> dict[str, float] | None:
+        """PCKh by joint in percent; None where the set has no annotation to score with."""
+        return None if self.gt is None else pckh(predictions.joints + 1, self.gt)
+
+    def score_mean_pose(self) -> dict[str, float] | None:
+        """Score who never looks, the mean pose of the training set, where there is one."""
+        path = annotation_path(self.cfg, self.cfg.DATASET.TRAIN_SET)
+        if self.gt is None or not path.exists():
+            return None
+        records = read_records(path, self.dataset.skeleton.num_joints)
+        return pckh(mean_pose(records, self.dataset.records) + 1, self.gt)
+
+
+def score_checkpoint(cfg: CfgNode, world: World, folder: Path) -> dict[str, dict[str, float]]:
+    """Test `TEST.MODEL_FILE` (or the run's own final weights); scores by name, none without gt.
+
+    Beside the network's stands the score of the mean pose. Writes `pred.mat`, `results.json` and
+    `people.jpg`, some people as annotated and as found, to `folder`.
+    """
+    tester = Tester(cfg, world)
+    model = build_model(cfg)
+    load_weights(model, cfg.TEST.MODEL_FILE or folder / "final_state.pth")
+    model.to(world.device, memory_format=torch.channels_last)
+    predictions = tester.predict(model)
+    found = {cfg.MODEL.NAME: tester.score(predictions), "mean pose": tester.score_mean_pose()}
+    scores = {name: score for name, score in found.items() if score is not None}
+    if world.is_first:
+        write_predictions(folder / "pred.mat", predictions.joints)
+        content = {
+            "scores": found[cfg.MODEL.NAME],
+            "mean pose": found["mean pose"],
+            "people": len(predictions.joints),
+            "config": cfg.dump(),
+        }
+        write_json(folder / "results.json", content)
+        save_image(folder / "people.jpg", contact_sheet(tester.dataset, predictions))
+    return scores

@@ -1,0 +1,128 @@
+"""Batches: in which order samples come, and the worker processes that make them."""
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from yacs.config import CfgNode
+
+from lib.utils.errors import UserError
+
+
+class EpochBatchSampler(Sampler):
+    """The order of training: batches of (epoch, index), so that workers learn the epoch as well.
+
+    The order derives from (seed, epoch) alone. Of `world_size` processes each takes every
+    world_size-th sample; all take equally many, for which the first samples may come twice.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.length = length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.set_state(0)
+
+    def set_state(self, epoch: int, step: int = 0) -> None:
+        """Let the next round be that of `epoch`, from batch `step` of this process on."""
+        self.epoch = epoch
+        self.step = step
+
+    def __len__(self) -> int:
+        """Return the batches of a whole epoch, also if the next round begins in its middle."""
+        return _ceil_divide(_ceil_divide(self.length, self.world_size), self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, size = self.epoch, self.batch_size
+        keys = [(epoch, index) for index in self._order(epoch).tolist()]
+        return iter([keys[i * size : (i + 1) * size] for i in range(self.step, len(self))])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Return the indices that this process takes, in order."""
+        order = np.arange(self.length)
+        if self.shuffle:
+            # The spawn key keeps these numbers apart from those that augment the samples.
+            sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
+            order = np.random.default_rng(sequence).permutation(self.length)
+        total = _ceil_divide(self.length, self.world_size) * self.world_size
+        return np.resize(order, total)[self.rank :: self.world_size]
+
+
+def evaluation_order(length: int, rank: int = 0, world_size: int = 1) -> range:
+    """Return the indices of one process: in order, each in exactly one process."""
+    return range(length * rank // world_size, length * (rank + 1) // world_size)
+
+
+class PoseLoader(DataLoader):
+    """A DataLoader whose workers' UserErrors arrive as the one line they were raised with."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        try:
+            yield from super().__iter__()
+        except UserError as error:
+            # The worker's traceback comes along in the text; its last line is the error itself.
+            line = str(error).strip().splitlines()[-1]
+            raise UserError(line.removeprefix(f"{UserError.__module__}.UserError: ")) from None
+
+
+def build_train_loader(
+    cfg: CfgNode, dataset: Dataset, rank: int = 0, world_size: int = 1
+) -> PoseLoader:
+    """Return shuffled batches of `dataset`, dicts of tensors, for this process of `world_size`.
+
+    Call `loader.batch_sampler.set_state(epoch, step)` before each round.
+    """
+    sampler = EpochBatchSampler(
+        len(dataset),
+        cfg.TRAIN.BATCH_SIZE_PER_GPU,
+        seed=cfg.SEED,
+        shuffle=cfg.TRAIN.SHUFFLE,
+        rank=rank,
+        world_size=world_size,
+    )
+    return PoseLoader(dataset, batch_sampler=sampler, **_workers(cfg))
+
+
+def build_test_loader(
+    cfg: CfgNode, dataset: Dataset, rank: int = 0, world_size: int = 1
+) -> PoseLoader:
+    """Return this process's part of `dataset` in batches, in order, each sample once in all."""
+    order = evaluation_order(len(dataset), rank, world_size)
+    size = cfg.TEST.BATCH_SIZE_PER_GPU
+    return PoseLoader(dataset, batch_size=size, sampler=order, **_workers(cfg))
+
+
+def _workers(cfg: CfgNode) -> dict[str, Any]:
+    return {
+        "num_workers": cfg.WORKERS,
+        "persistent_workers": cfg.WORKERS > 0,
+        "pin_memory": cfg.PIN_MEMORY and torch.cuda.is_available(),
+        "worker_init_fn": _start_worker,
+        "generator": torch.Generator(),  # else each round would draw from torch's global state
+    }
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker; Ctrl-C is the main process's to answer, which then ends the workers."""
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _ceil_divide(number: int, by: int) -> int:
+    return -(-number // by)

@@ -1,0 +1,173 @@
+"""Checkpoints: weights and training states, written whole or not at all, read without trust."""
+
+import logging
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from lib.utils.errors import UserError
+from lib.utils.files import replacing
+
+FORMAT = 1  # of checkpoint.pth, so that later readers can tell
+
+log = logging.getLogger(__name__)
+
+_BLOCK = r"^((?:joint_layers|transformer\.blocks)\.\d+)\."
+# From the names of the published codebases to ours, applied in turn.
+_RENAME = (
+    (r"^(module\.)+", ""),
+    (r"^features\.", ""),
+    (r"^(conv|bn|layer)(\d)", r"stem.\1\2"),
+    (r"^patch_to_embedding\.", "patches."),
+    (r"^keypoint_token$", "keypoint_tokens"),
+    (r"^pos_embedding$", "transformer.position.table"),
+    (r"^joint_transformer\.layers\.", "joint_layers."),
+    (r"^transformer\.layers\.", "transformer.blocks."),
+    (_BLOCK + r"0\.(fn\.)?norm\.", r"\1.norm1."),
+    (_BLOCK + r"0\.(fn\.)+to_qkv\.", r"\1.attention.qkv."),
+    (_BLOCK + r"0\.(fn\.)+to_out\.0\.", r"\1.attention.out."),
+    (_BLOCK + r"1\.fn\.norm\.", r"\1.norm2."),
+    (_BLOCK + r"1\.fn\.fn\.net\.0\.", r"\1.mlp.0."),
+    (_BLOCK + r"1\.fn\.fn\.net\.3\.", r"\1.mlp.2."),
+    (r"^mlp_head\.", "head."),
+)
+# What a file may hold and no network needs: counters, fixed tables, published left-overs.
+_LEFT_OVER = re.compile(r"num_batches_tracked$|(^|\.)joint_mask$|transformer\.norm\.")
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a file's weights into the model; log in one line what was loaded.
+
+    Takes our files and those of the published codebases, weights alone or a whole training
+    checkpoint, as `.pth` or `.safetensors`. UserError where the file cannot be read or a weight of
+    the network is missing or has another shape; the model is then as it was.
+    """
+    weights = _rename(read_weights(path))
+    wanted = _needed(model)
+    missing = [name for name in wanted if name not in weights]
+    if missing:
+        raise UserError(
+            f"{path} is not of this network: {_some(missing)} missing "
+            f"({len(missing)} of {len(wanted)}); test with the configuration it was trained with"
+        )
+    _check_shapes({name: weights[name] for name in wanted}, wanted, path)
+    model.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+    extra = [name for name in weights if name not in wanted and not _is_fixed(name, model)]
+    left = f"; {len(extra)} not of this network left out ({_some(extra)})" if extra else ""
+    log.info("loaded %d weights from %s%s", len(wanted), path, left)
+
+
+def load_pretrained(model: nn.Module, path: str | Path, layers: Sequence[str] = ("*",)) -> None:
+    """Start from those weights of a file that the network has too, as `MODEL.PRETRAINED` asks.
+
+    `layers` names the stem's layers or our modules to take (`conv1`, `layer1`, `transformer`); `*`
+    takes all. UserError where the file cannot be read or nothing fits.
+    """
+    wanted = _needed(model)
+    fitting = {
+        name: value
+        for name, value in _rename(read_weights(path)).items()
+        if name in wanted
+        and value.shape == wanted[name].shape
+        and ("*" in layers or any(part in layers for part in name.split(".")[:2]))
+    }
+    if not fitting:
+        raise UserError(f"MODEL.PRETRAINED: {path} has no weight that fits this network")
+    model.load_state_dict(fitting, strict=False)
+    log.info("started from %d of %d weights, from %s", len(fitting), len(wanted), path)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights in a file by their names there; UserError where there are none."""
+    if Path(path).suffix == ".safetensors":
+        content: Any = _read(path, safetensors.torch.load_file)
+    else:
+        content = read_checkpoint(path)
+    for key in ("model", "state_dict"):  # of a training checkpoint: ours, the family's
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(f"{path} holds no weights")
+    strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise UserError(f"{path} holds no weights: {_some(strange)} are not tensors")
+    return dict(content)
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """Read a `.pth` file without running any code in it; UserError where that cannot be done."""
+    return _read(path, lambda file: torch.load(file, map_location="cpu", weights_only=True))
+
+
+def save_atomically(content: Any, path: str | Path) -> None:
+    """Write a `.pth` file so that a crash at any instant leaves the old file or the new one.
+
+    UserError where it cannot be written.
+    """
+    with replacing(path) as aside:
+        try:
+            torch.save(content, aside)
+        except RuntimeError as error:  # how torch reports a disk that is full
+            raise OSError(str(error).partition("\n")[0]) from error
+
+
+def _read(path: str | Path, reader: Callable[[str], Any]) -> Any:
+    try:
+        return reader(str(path))
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a checkpoint") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} is no checkpoint, or it holds objects that could run code; nothing was loaded"
+        ) from None
+    # A damaged file can make the readers fail in any way.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"cannot read {path}, is it whole? ({reason})") from None
+
+
+def _rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give published weights our names; drop what no network needs."""
+    renamed = {}
+    for name, value in weights.items():
+        for pattern, ours in _RENAME:
+            name = re.sub(pattern, ours, name)
+        if not _LEFT_OVER.search(name):
+            renamed[name] = value
+    return renamed
+
+
+def _needed(model: nn.Module) -> dict[str, Tensor]:
+    """Every weight of the network, batch norm's running statistics among them."""
+    return {
+        name: value for name, value in model.state_dict().items() if not _LEFT_OVER.search(name)
+    }
+
+
+def _is_fixed(name: str, model: nn.Module) -> bool:
+    """Whether the network computes that table itself (a sine position)."""
+    return name in dict(model.named_buffers())
+
+
+def _check_shapes(weights: dict[str, Tensor], wanted: dict[str, Tensor], path: str | Path) -> None:
+    wrong = [
+        f"{name} is {list(weights[name].shape)}, the network's {list(value.shape)}"
+        for name, value in wanted.items()
+        if weights[name].shape != value.shape
+    ]
+    if wrong:
+        raise UserError(f"{path} is of another shape: {_some(wrong)}")
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,76 @@
+"""Processes and devices: which one this is, and what it must share."""
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all that train together, and the device it computes on."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and logs."""
+        return self.rank == 0
+
+
+def join_world(gpus: tuple[int, ...] = (0,)) -> World:
+    """Find this process's place and device; under torchrun, meet the others.
+
+    Without torchrun the first of `gpus` is used, or the CPU where there is no GPU.
+    """
+    on_gpu = torch.cuda.is_available()
+    if "LOCAL_RANK" not in os.environ:
+        return World(torch.device("cuda", gpus[0]) if on_gpu else torch.device("cpu"))
+    local = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    return World(device, dist.get_rank(), dist.get_world_size())
+
+
+def leave_world(world: World) -> None:
+    """Part from the other processes."""
+    if world.size > 1:
+        dist.destroy_process_group()
+
+
+def describe(world: World) -> str:
+    """Say what this run computes on, in a few words."""
+    if world.device.type == "cuda":
+        name = torch.cuda.get_device_name(world.device)
+    else:
+        name = f"the CPU, {torch.get_num_threads()} threads"
+    others = f", process {world.rank} of {world.size}" if world.size > 1 else ""
+    return f"{name}{others}"
+
+
+def spread(model: nn.Module, world: World) -> nn.Module:
+    """Let the processes share their gradients; a lone process needs nothing."""
+    if world.size == 1:
+        return model
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices)
+
+
+def gather(value: Any, world: World) -> list[Any]:
+    """What each process brings, in the order of their ranks, to all of them."""
+    if world.size == 1:
+        return [value]
+    values: list[Any] = [None] * world.size
+    dist.all_gather_object(values, value)
+    return values

@@ -1,0 +1,22 @@
+"""Logging: one line a fact, to the console and the run's folder."""
+
+import logging
+import sys
+from pathlib import Path
+
+
+def set_up_logging(folder: Path | None, name: str, quiet: bool = False) -> None:
+    """Log to standard error and, where `folder` is given, to `folder/<name>.log`.
+
+    `quiet` is for the processes beside the first: they tell warnings only.
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if folder is not None and not quiet:
+        handlers.append(logging.FileHandler(folder / f"{name}.log"))
+    logging.basicConfig(
+        level=logging.WARNING if quiet else logging.INFO,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=handlers,
+        force=True,
+    )

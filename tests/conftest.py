@@ -1,0 +1,47 @@
+"""What all tests share: the real data beside the checkout, and a guard against a foreign `lib`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from yacs.config import CfgNode
+
+import lib
+from lib.config import get_cfg
+
+ROOT = Path(__file__).resolve().parents[1]
+
+if Path(lib.__file__).resolve().parent != ROOT / "lib":
+    pytest.exit(
+        f"`lib` comes from {lib.__file__}, not from this checkout: run `make install` here",
+        returncode=3,
+    )
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and golden arrays; a test that asks for it skips where it lacks."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the real data is not beside this checkout")
+    return folder
+
+
+@pytest.fixture
+def small_cfg() -> Callable[..., CfgNode]:
+    """Make the configuration of a network small enough for tests; overrides by MODEL key.
+
+    64×48 images (w, h), 4×6 visual tokens, width 32, five layers pruned after 1 and 3.
+    """
+
+    def make(**sparsity: object) -> CfgNode:
+        cfg = get_cfg()
+        model = cfg.MODEL
+        model.IMAGE_SIZE, model.HEATMAP_SIZE, model.PATCH_SIZE = [64, 48], [16, 12], [4, 2]
+        model.DIM, model.TRANSFORMER_DEPTH, model.TRANSFORMER_HEADS = 32, 5, 4
+        model.SPARSITY.PRUNE_LAYERS = [1, 3]
+        for key, value in sparsity.items():
+            (model.SPARSITY if key in model.SPARSITY else model)[key] = value
+        return cfg
+
+    return make

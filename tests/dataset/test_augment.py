@@ -1,0 +1,111 @@
+"""Augmentation follows the family's rules, and derives from seed, epoch and index alone."""
+
+import numpy as np
+import pytest
+
+from lib.dataset.augment import Augmentation, View, augment, half_body, sample_generator
+from lib.dataset.skeleton import MPII
+from lib.dataset.transforms import crop_matrix, transform_points
+
+EVERYTHING = Augmentation(0.25, 30.0, True, 0.5, 8)
+ALL, NOBODY = np.ones(16, np.float32), np.zeros(16, np.float32)
+JOINTS = np.random.default_rng(5).uniform(100, 300, (16, 2)).astype(np.float32)
+VIEW = View(np.array([200.0, 210.0]), np.array([1.5, 1.5]))
+
+
+def views(settings: Augmentation, visible: np.ndarray = ALL, count: int = 2000) -> list[View]:
+    return [
+        augment(VIEW, JOINTS, visible, MPII, settings, 0.75, sample_generator(3, 0, index))
+        for index in range(count)
+    ]
+
+
+def numbers(view: View) -> list[float]:
+    return [*view.center, *view.scale, view.rotation, view.mirrored]
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
+    def drawn(*key: int) -> list[float]:
+        return numbers(augment(VIEW, JOINTS, ALL, MPII, EVERYTHING, 1.0, sample_generator(*key)))
+
+    np.random.seed(1)  # noqa: NPY002 -- the global state must not matter
+    first = drawn(1, 2, 3)
+    np.random.seed(2)  # noqa: NPY002
+    assert drawn(1, 2, 3) == first
+    assert len({tuple(drawn(*key)) for key in [(1, 2, 3), (0, 2, 3), (1, 0, 3), (1, 2, 0)]}) == 4
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    still = augment(VIEW, JOINTS, ALL, MPII, Augmentation(), 1.0, sample_generator(0, 0, 0))
+    assert numbers(still) == numbers(VIEW)
+
+
+def test_scale_rotation_and_mirror_are_spread_as_in_the_family() -> None:
+    drawn = views(Augmentation(0.25, 30.0, True))
+    change = np.array([view.scale / VIEW.scale for view in drawn])
+    np.testing.assert_array_equal(change[:, 0], change[:, 1])
+    assert change.min() == 0.75
+    assert change.max() == 1.25
+    assert np.mean(change == 1.25) == pytest.approx(0.159, abs=0.03)  # beyond one deviation
+    angles = np.array([view.rotation for view in drawn])
+    turned = angles[angles != 0]
+    assert len(turned) / len(angles) == pytest.approx(0.6, abs=0.04)
+    assert np.abs(turned).max() == 60
+    assert turned.mean() == pytest.approx(0, abs=3)
+    assert turned.std() == pytest.approx(29, abs=2)  # 30, a little less for the clipping
+    assert np.mean([view.mirrored for view in drawn]) == pytest.approx(0.5, abs=0.04)
+    assert all((view.center == VIEW.center).all() for view in drawn)
+    assert not any(view.mirrored for view in views(Augmentation(flip=False), count=20))
+
+
+def test_half_bodies_come_as_often_as_asked_and_to_visible_people_alone() -> None:
+    asked = Augmentation(half_body_probability=0.3, half_body_joints=8)
+    moved = [not np.array_equal(view.center, VIEW.center) for view in views(asked)]
+    assert np.mean(moved) == pytest.approx(0.3, abs=0.04)
+    eight = np.repeat([1.0, 0.0], 8)
+    assert not any(view.center is not VIEW.center for view in views(asked, eight, 50))
+
+
+def test_half_body_is_the_box_around_one_half() -> None:
+    upper = list(MPII.upper_body)
+    lower = [joint for joint in range(16) if joint not in upper]
+    uppers = 0
+    for index in range(1000):
+        view = half_body(VIEW, JOINTS, ALL, MPII, 0.75, sample_generator(0, 0, index))
+        is_upper = np.allclose(view.center, JOINTS[upper].mean(0))
+        chosen = JOINTS[upper if is_upper else lower]
+        np.testing.assert_allclose(view.center, chosen.mean(0), rtol=1e-6)
+        extent = np.ptp(chosen, axis=0) * 1.5 / 200
+        assert view.scale[0] / view.scale[1] == pytest.approx(0.75)
+        assert (view.scale >= extent - 1e-6).all()
+        assert np.isclose(view.scale, extent).any()
+        uppers += is_upper
+    assert uppers / 1000 == pytest.approx(0.691, abs=0.05)  # a normal number below 0.5
+
+
+def test_half_body_takes_the_half_that_has_joints() -> None:
+    seen = NOBODY.copy()
+    seen[[7, 8, 9, 0, 1]] = 1  # two below are too few
+    for index in range(20):
+        view = half_body(VIEW, JOINTS, seen, MPII, 1.0, sample_generator(0, 0, index))
+        np.testing.assert_allclose(view.center, JOINTS[7:10].mean(0), rtol=1e-6)
+    seen[:] = 0
+    seen[[0, 9]] = 1
+    assert half_body(VIEW, JOINTS, seen, MPII, 1.0, sample_generator(0, 0, 0)) is VIEW
+
+
+def test_joints_on_one_spot_still_leave_a_crop() -> None:
+    spot = np.full((16, 2), 50, np.float32)
+    settings = Augmentation(0.9, half_body_probability=1.0)
+    for index in range(20):
+        view = augment(VIEW, spot, ALL, MPII, settings, 1.0, sample_generator(0, 0, index))
+        assert np.isfinite(view.matrix((64, 64))).all()
+
+
+def test_mirrored_view_is_the_family_s() -> None:
+    """Mirror picture and center about the picture, then turn by the opposite angle."""
+    view = View(VIEW.center, VIEW.scale, rotation=20.0, mirrored=True)
+    mirrored_center = (399 - VIEW.center[0], VIEW.center[1])  # in a picture 400 wide
+    family = crop_matrix(mirrored_center, VIEW.scale, -20.0, (64, 48))
+    there = transform_points(np.array([399, 0]) + JOINTS * (-1, 1), family)
+    np.testing.assert_allclose(transform_points(JOINTS, view.matrix((64, 48))), there, atol=1e-9)

@@ -1,0 +1,206 @@
+"""Heatmaps: joints drawn and found again, alone and in batches, as the published code does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.dataset.heatmap import decode, encode, flip_heatmaps
+from lib.dataset.skeleton import COCO, MPII, Skeleton
+
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+def random_joints(
+    size: tuple[int, int], batch: int, joints: int, margin: float = 0
+) -> torch.Tensor:
+    """Joints [batch,joints,2] at least `margin` cells inside the map."""
+    generator = torch.Generator().manual_seed(batch * 100 + joints)
+    room = torch.tensor(size, dtype=torch.float32) - 1 - 2 * margin
+    return margin + room * torch.rand(batch, joints, 2, generator=generator)
+
+
+def random_maps(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def dark_by_loops(heatmap: np.ndarray, kernel: int) -> np.ndarray:
+    """DARK of one map, as section 5 of the design words it, in float64."""
+    height, width = heatmap.shape
+    y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
+    if heatmap[y, x] <= 0:
+        return np.zeros(2)
+    joint = np.array([x, y], dtype=np.float64)
+    if not (1 < x < width - 2 and 1 < y < height - 2):
+        return joint
+    radius, sigma = kernel // 2, 0.3 * ((kernel - 1) / 2 - 1) + 0.8
+    taps = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
+    taps /= taps.sum()
+    padded = np.pad(heatmap.astype(np.float64), radius)
+    blurred = np.zeros((height, width))
+    for row in range(height):
+        for column in range(width):
+            window = padded[row : row + kernel, column : column + kernel]
+            blurred[row, column] = taps @ window @ taps
+    f = np.log(np.maximum(blurred * heatmap.max() / blurred.max(), 1e-10))
+    gradient = [(f[y, x + 1] - f[y, x - 1]) / 2, (f[y + 1, x] - f[y - 1, x]) / 2]
+    mixed = (f[y + 1, x + 1] - f[y - 1, x + 1] - f[y + 1, x - 1] + f[y - 1, x - 1]) / 4
+    hessian = np.array(
+        [
+            [(f[y, x + 2] - 2 * f[y, x] + f[y, x - 2]) / 4, mixed],
+            [mixed, (f[y + 2, x] - 2 * f[y, x] + f[y - 2, x]) / 4],
+        ]
+    )
+    return joint - np.linalg.solve(hessian, gradient)
+
+
+def test_targets_equal_the_published_ones(shared: Path) -> None:
+    golden = np.load(shared / "golden/gaussian_targets.npz")
+    target, weight = encode(
+        torch.tensor(golden["joints"]).float(),
+        torch.tensor(golden["joints_vis"]).float(),
+        tuple(golden["HEATMAP_SIZE"].tolist()),
+        float(golden["SIGMA"]),
+    )
+    np.testing.assert_allclose(target, golden["target"], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(weight, golden["target_weight"][..., 0])
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_decoding_equals_the_published_one(shared: Path, refine: bool) -> None:
+    golden = np.load(shared / "golden/dark_decode.npz")
+    heatmaps = torch.tensor(golden["heatmaps"])
+    joints, scores = decode(heatmaps, int(golden["BLUR_KERNEL"]), refine)
+    # Into the image, as the golden joints are: the box's width less a pixel is the map's less one.
+    last_cell = heatmaps.shape[-1] - 1
+    pixels = (golden["scale"][:, None] * 200 - 1) / last_cell
+    in_image = golden["center"][:, None] + (joints.double().numpy() - last_cell / 2) * pixels
+    expected = golden[f"preds_post_{refine}"]
+    np.testing.assert_allclose(in_image, expected, rtol=0, atol=1e-6 * np.ptp(expected))
+    np.testing.assert_array_equal(scores, golden["maxvals"][..., 0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(width=st.integers(20, 40), height=st.integers(20, 40), batch=st.integers(0, 2))
+def test_decode_undoes_encode(width: int, height: int, batch: int) -> None:
+    joints = random_joints((width, height), batch, 3, margin=7)
+    heatmaps, weight = encode(joints, torch.ones(batch, 3), (width, height), sigma=2)
+    found, scores = decode(heatmaps)
+    torch.testing.assert_close(found, joints, rtol=0, atol=1e-3)
+    # The highest cell is at most half a cell away on either axis.
+    assert (scores >= np.exp(-0.5 / 8) - 1e-6).all()
+    assert (weight == 1).all()
+
+
+def test_target_is_a_gaussian_around_the_unrounded_joint() -> None:
+    x, y, sigma = 4.25, 6.5, 1.5
+    target, _ = encode(torch.tensor([[[x, y]]]), torch.ones(1, 1), (9, 12), sigma)
+    assert target.shape == (1, 1, 12, 9)
+    row, column = np.mgrid[:12, :9]
+    expected = np.exp(-((column - x) ** 2 + (row - y) ** 2) / (2 * sigma**2))
+    np.testing.assert_allclose(target[0, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("x", "kept"), [(37.99, True), (38.0, False), (-7.99, True), (-8.0, False), (0.0, True)]
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_joints_count_while_their_box_touches_the_map(x: float, kept: bool, axis: int) -> None:
+    joint = torch.full((1, 1, 2), 10.0)
+    joint[..., axis] = x
+    target, weight = encode(joint, torch.ones(1, 1), (32, 32), sigma=2)
+    assert weight.item() == kept
+    assert (target.max() > 0) == kept
+
+
+def test_joints_that_are_not_annotated_are_blank_whatever_their_coordinates() -> None:
+    joints = torch.tensor([[[float("nan"), 5.0], [float("inf"), 5.0], [5.0, 5.0]]])
+    target, weight = encode(joints, torch.zeros(1, 3), (10, 10), sigma=2)
+    assert not target.any()
+    assert not weight.any()
+
+
+@settings(max_examples=20, deadline=None)
+@given(size=SIZES, joints=st.integers(1, 3))
+def test_a_batch_is_its_single_maps(size: tuple[int, int], joints: int) -> None:
+    coordinates = random_joints(size, 3, joints)
+    visible = torch.tensor([1.0, 0.0, 1.0])[:, None].expand(3, joints)
+    target, weight = encode(coordinates, visible, size, sigma=2)
+    heatmaps = target + 0.1 * random_maps(*target.shape)
+    found, scores = decode(heatmaps)
+    for index in range(3):
+        one = slice(index, index + 1)
+        for whole, single in zip(
+            (target, weight, found, scores),
+            (*encode(coordinates[one], visible[one], size, sigma=2), *decode(heatmaps[one])),
+            strict=True,
+        ):
+            torch.testing.assert_close(whole[one], single, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("size", "kernel"), [((24, 16), 11), ((16, 24), 17), ((12, 12), 3)])
+def test_decoding_equals_plain_loops(size: tuple[int, int], kernel: int) -> None:
+    width, height = size
+    joints = random_joints(size, 3, 5)
+    heatmaps, _ = encode(joints, torch.ones(3, 5), size, sigma=2)
+    heatmaps = heatmaps + 0.02 * random_maps(3, 5, height, width)
+    found, _ = decode(heatmaps, kernel)
+    expected = [[dark_by_loops(heatmap, kernel) for heatmap in maps] for maps in heatmaps.numpy()]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_cells_at_the_floor_follow_the_rescaled_maximum() -> None:
+    # A lone peak: beyond the kernel the blurred map is zero, so some of the 5×5 cells are floored.
+    heatmap = torch.zeros(1, 1, 16, 16)
+    heatmap[..., 8, 8], heatmap[..., 8, 9], heatmap[..., 9, 8] = 1e-6, 9e-7, -3e-7
+    found, _ = decode(heatmap, blur_kernel=3)
+    np.testing.assert_allclose(found[0, 0], dark_by_loops(heatmap[0, 0].numpy(), 3), atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_a_map_without_a_positive_cell_gives_the_origin(value: float) -> None:
+    found, _ = decode(torch.full((1, 1, 16, 16), value))
+    assert found.tolist() == [[[0.0, 0.0]]]
+
+
+def test_decoding_stays_finite_where_there_is_no_top() -> None:
+    flat = torch.ones(16, 16)  # no curvature
+    pit = torch.full((16, 16), -1.0)
+    pit[8, 8] = 0.01  # blurred, no cell is positive
+    line = torch.zeros(16, 16)
+    line[:, 8] = 1.0  # curved across only
+    found, scores = decode(torch.stack((flat, pit, line))[None])
+    assert found.isfinite().all()
+    torch.testing.assert_close(scores, torch.tensor([[1.0, 0.01, 1.0]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_decoding_computes_in_float32(dtype: torch.dtype) -> None:
+    heatmaps = random_maps(2, 3, 16, 12).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, scores = decode(heatmaps)
+    assert found.dtype == scores.dtype == torch.float32
+    for half, full in zip((found, scores), decode(heatmaps.float()), strict=True):
+        torch.testing.assert_close(half, full, rtol=0, atol=0)
+
+
+def test_decoding_leaves_its_input_alone() -> None:
+    heatmaps = random_maps(1, 2, 16, 16)
+    before = heatmaps.clone()
+    decode(heatmaps)
+    assert torch.equal(heatmaps, before)
+
+
+@pytest.mark.parametrize("skeleton", [MPII, COCO])
+def test_flipped_maps_are_those_of_the_picture(skeleton: Skeleton) -> None:
+    size, visible = (16, 24), torch.ones(2, skeleton.num_joints)
+    joints = random_joints(size, 2, skeleton.num_joints)
+    mirrored = joints[:, skeleton.flip_order]
+    mirrored = torch.stack((size[0] - 1 - mirrored[..., 0], mirrored[..., 1]), dim=-1)
+    straight, _ = encode(joints, visible, size, sigma=2)
+    heatmaps, _ = encode(mirrored, visible, size, sigma=2)
+    flipped = flip_heatmaps(heatmaps, skeleton.flip_order)
+    torch.testing.assert_close(flipped, straight, rtol=0, atol=1e-5)

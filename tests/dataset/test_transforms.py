@@ -1,0 +1,154 @@
+"""The crop, its inverse and its relatives agree with the field's numbers and with each other."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.dataset.images import decode_image
+from lib.dataset.transforms import (
+    crop_image,
+    crop_matrix,
+    crop_to_heatmap,
+    heatmap_to_crop,
+    mirror_matrix,
+    reduced_matrix,
+    reduction,
+    transform_points,
+)
+
+coordinate = st.floats(-2000, 2000)
+scale = st.floats(0.1, 10)
+angle = st.floats(-180, 180)
+side = st.integers(16, 512)
+
+
+def smooth_picture(width: int, height: int) -> np.ndarray:
+    """Slow waves, of another phase in each channel, so that neither shift nor mirror is hidden."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    waves = [np.sin(x / 31 + phase) + np.cos(y / 23 + x / 57 - phase) for phase in range(3)]
+    return np.clip(127 + 60 * np.stack(waves, -1), 0, 255).astype(np.uint8)
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
+
+
+def test_crop_matrix_agrees_with_the_published_code(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "crop_affine.npz")
+    size = golden["output_size"].tolist()
+    for center, box, rotation, matrix, inverse in zip(
+        *(golden[key] for key in ("center", "scale", "rotation", "matrix", "inverse")), strict=True
+    ):
+        # That code computes three points in float32; at 1,000 pixels it is good to 4 digits.
+        ours = crop_matrix(center, box, rotation, size)
+        assert np.abs(ours - matrix).max() < 1e-5 * np.ptp(matrix)
+        corners = center + box * 100 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        theirs = transform_points(corners, matrix)
+        np.testing.assert_allclose(transform_points(corners, ours), theirs, rtol=0, atol=1e-3)
+        back = transform_points(theirs, inverse)
+        again = transform_points(theirs, crop_matrix(center, box, rotation, size, inverse=True))
+        np.testing.assert_allclose(again, back, rtol=0, atol=1e-3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(coordinate, coordinate, scale, angle, side, side)
+def test_inverse_undoes_the_crop(x, y, box, rotation, width, height) -> None:  # noqa: ANN001
+    there = crop_matrix((x, y), (box, box), rotation, (width, height))
+    back = crop_matrix((x, y), (box, box), rotation, (width, height), inverse=True)
+    points = np.array([[x, y], [0, 0], [1000, -300]])
+    there_and_back = transform_points(transform_points(points, there), back)
+    np.testing.assert_allclose(there_and_back, points, rtol=0, atol=1e-7)
+
+
+def test_box_fills_the_crop_from_first_to_last_pixel() -> None:
+    matrix = crop_matrix((300, 200), (1.0, 2.0), 0, (64, 48))
+    left, right = transform_points(np.array([[300 - 99.5, 200], [300 + 99.5, 200]]), matrix)
+    np.testing.assert_allclose(left, (0, 23.5), atol=1e-9)
+    np.testing.assert_allclose(right, (63, 23.5), atol=1e-9)
+
+
+def test_mirror_twice_changes_nothing() -> None:
+    matrix = crop_matrix((31, 17), (0.4, 0.4), 25, (48, 64))
+    once = mirror_matrix(matrix, 48)
+    np.testing.assert_allclose(mirror_matrix(once, 48), matrix, atol=1e-12)
+    points = np.array([[3.0, 8.0], [40.0, 30.0]])
+    straight, mirrored = transform_points(points, matrix), transform_points(points, once)
+    np.testing.assert_allclose(mirrored, np.array([47, 0]) + straight * (-1, 1))
+
+
+def test_mirrored_crop_is_the_crop_of_the_mirrored_picture() -> None:
+    """The family mirrors picture and center, then turns; that is the mirror of the other turn."""
+    image, center, size = smooth_picture(200, 150), np.array([90.0, 70.0]), (64, 64)
+    mirrored_center = (199 - center[0], center[1])
+    family = crop_image(
+        np.ascontiguousarray(image[:, ::-1]),
+        crop_matrix(mirrored_center, (0.5, 0.5), 20, size),
+        size,
+    )
+    ours = crop_image(image, mirror_matrix(crop_matrix(center, (0.5, 0.5), -20, size), 64), size)
+    assert np.abs(ours.astype(int) - family).mean() < 0.1
+
+
+def test_crop_is_black_outside_and_keeps_pixels_inside() -> None:
+    image = smooth_picture(40, 40)
+    crop = crop_image(image, np.array([[1.0, 0, 20], [0, 1, 20]]), (60, 50))
+    assert crop.shape == (50, 60, 3)
+    assert crop.dtype == np.uint8
+    assert not crop[:20].any()
+    np.testing.assert_array_equal(crop[20:, 20:], image[:30, :40])
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("shape", [(640, 480), (637, 479)])
+def test_reduced_decoding_gives_the_same_crop(factor: int, shape: tuple[int, int]) -> None:
+    data, size = jpeg(smooth_picture(*shape)), (40, 50)
+    matrix = crop_matrix((310, 235), (1.5, 1.5), 30, size)
+    full = crop_image(decode_image(data, "full"), matrix, size).astype(int)
+    image = decode_image(data, "reduced", factor)
+    assert image.shape[:2] == (-(-shape[1] // factor), -(-shape[0] // factor))
+    reduced = crop_image(image, reduced_matrix(matrix, factor), size)
+    assert np.abs(reduced - full).mean() < 1.0
+    # Without the half pixels the crop is farther off: the test would notice.
+    naive = crop_image(image, matrix * [factor, factor, 1], size)
+    assert np.abs(naive - full).mean() > 2 * np.abs(reduced - full).mean()
+
+
+def test_reduced_matrix_sends_the_same_place_to_the_same_place() -> None:
+    matrix = crop_matrix((100, 80), (2, 2), 40, (64, 64))
+    whole = np.array([[12.0, 4.0], [99.5, 33.25]])
+    for factor in (1, 2, 4, 8):
+        small = (whole + 0.5) / factor - 0.5
+        np.testing.assert_allclose(
+            transform_points(small, reduced_matrix(matrix, factor)),
+            transform_points(whole, matrix),
+            atol=1e-9,
+        )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.1, 30), side)
+def test_reduction_never_leaves_the_picture_coarser_than_the_crop(box: float, width: int) -> None:
+    factor = reduction((box, box), (width, width))
+    zoom = crop_matrix((0, 0), (box, box), 0, (width, width))[0, 0]
+    assert factor in (1, 2, 4, 8)
+    assert factor == 1 or zoom * factor <= 1
+    assert factor == 8 or zoom * factor * 2 > 1
+
+
+@pytest.mark.parametrize(("image", "heatmap"), [((256, 256), (64, 64)), ((192, 256), (48, 64))])
+def test_heatmap_cells_are_the_crop_of_the_heatmaps_size(
+    image: tuple[int, int], heatmap: tuple[int, int]
+) -> None:
+    points = np.array([[310.0, 120.0], [250.5, 260.25], [280.0, 190.0]])
+    box = ((280, 190), (0.9, 1.2), 15)
+    crop, cells = (transform_points(points, crop_matrix(*box, size)) for size in (image, heatmap))
+    np.testing.assert_allclose(crop_to_heatmap(crop, image, heatmap), cells, atol=1e-9)
+    np.testing.assert_allclose(heatmap_to_crop(cells, image, heatmap), crop, atol=1e-9)
+    tensor = crop_to_heatmap(torch.from_numpy(crop).float()[None], image, heatmap)
+    assert tensor.dtype == torch.float32
+    np.testing.assert_allclose(tensor[0], cells, atol=1e-4)

@@ -1,0 +1,257 @@
+"""The network as a whole: equal to the field's, and the same however it is asked."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from lib.config import get_cfg
+from lib.dataset.skeleton import COCO, MPII
+from lib.models import build_model
+from lib.models.layers import conv_norm
+from lib.models.position import sine_position
+from lib.models.sparsity import Stage
+from lib.models.tokenpose import JointLayers
+from lib.models.transformer import Block
+from lib.utils.checkpoint import load_weights
+from lib.utils.errors import UserError
+
+MakeCfg = Callable[..., CfgNode]
+MODES = ("none", "connection", "token")
+
+
+def network(cfg: CfgNode, seed: int = 0) -> nn.Module:
+    """A network in evaluation whose batch norms have seen something."""
+    torch.manual_seed(seed)
+    model = build_model(cfg)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return model.eval()
+
+
+def pictures(cfg: CfgNode, batch: int = 3) -> Tensor:
+    width, height = cfg.MODEL.IMAGE_SIZE
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def spread_of(difference: Tensor, whole: Tensor) -> float:
+    return float(difference.abs().max() / (whole.max() - whole.min()))
+
+
+GOLDEN = {
+    "tokenpose_s_learnable": ("none", 0),
+    "tokenpose_s_sine-full": ("none", 0),
+    "tokenpose_s_two-linear-head": ("none", 0),
+    "ppt_s_keep0.7": ("token", 0),
+    "sparse_connection": ("connection", 3),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("load_first", [True, False])
+def test_agrees_with_the_published_networks(
+    name: str, load_first: bool, shared: Path, tmp_path: Path
+) -> None:
+    golden = np.load(shared / "golden" / f"{name}.npz")
+    cfg = get_cfg()
+    for key in golden.files:
+        if key in cfg.MODEL:
+            cfg.MODEL[key] = golden[key].tolist()
+    cfg.MODEL.SPARSITY.PRUNE, cfg.MODEL.SPARSITY.JOINT_DEPTH = GOLDEN[name]
+    weights = {
+        key.removeprefix("weights/"): torch.from_numpy(golden[key])
+        for key in golden.files
+        if key.startswith("weights/")
+    }
+    torch.save(weights, tmp_path / "published.pth")
+    model = build_model(cfg)
+    if load_first:
+        load_weights(model, tmp_path / "published.pth")
+        model.eval()
+    else:
+        model.eval()
+        load_weights(model, tmp_path / "published.pth")
+    with torch.no_grad():
+        output = model(torch.from_numpy(golden["input"]))
+    wanted = torch.from_numpy(golden["output"])
+    assert spread_of(output - wanted, wanted) <= 1e-5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_batch_gives_what_its_pictures_give_alone(mode: str, small_cfg: MakeCfg) -> None:
+    cfg = small_cfg(PRUNE=mode)
+    model, images = network(cfg), pictures(cfg)
+    with torch.no_grad():
+        together = model(images)
+        alone = torch.cat([model(image[None]) for image in images])
+    assert together.shape == (3, 16, 12, 16)
+    assert spread_of(together - alone, together) <= 1e-5
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("position", ["none", "learnable", "sine", "sine-full"])
+def test_every_weight_learns(mode: str, position: str, small_cfg: MakeCfg) -> None:
+    cfg = small_cfg(PRUNE=mode, POS_EMBEDDING_TYPE=position)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    model(pictures(cfg)).square().mean().backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+        assert weight.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("mode", ["connection", "token"])
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_exactly_as_many_live_on(
+    mode: str, autocast: bool, training: bool, small_cfg: MakeCfg
+) -> None:
+    cfg = small_cfg(PRUNE=mode)
+    model, images = network(cfg).train(training), pictures(cfg)
+    stages: list[Stage] = []
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        model(images, stages)
+    assert [stage.layer for stage in stages] == [1, 3]
+    for stage, kept in zip(stages, (17, 12), strict=True):  # of 24
+        if mode == "token":
+            assert (stage.tokens(24).sum(dim=1) == kept).all()
+        else:
+            assert (stage.connections.sum(dim=2) == kept).all()
+    assert not (stages[1].tokens(24) & ~stages[0].tokens(24)).any()
+
+
+def test_tokens_that_left_count_no_more_than_masked_ones(small_cfg: MakeCfg) -> None:
+    """The layers after a token stage give what the whole sequence gives with the others masked."""
+    cfg = small_cfg(PRUNE="token", PRUNE_LAYERS=[1])
+    model, images = network(cfg), pictures(cfg)
+    stages: list[Stage] = []
+    transformer = model.transformer
+    with torch.no_grad():
+        visual = model.patches(model.stem(images))
+        tokens = torch.cat((model.keypoint_tokens.expand(3, -1, -1), visual), 1)
+        pruned = transformer(tokens, 16, stages)
+        alive = torch.cat((torch.ones(3, 16, dtype=torch.bool), stages[0].tokens(24)), 1)
+        bias = torch.zeros(3, 1, 1, 40).masked_fill(~alive[:, None, None], -math.inf)
+        bias = bias.expand(-1, -1, 40, -1)
+        for layer, block in enumerate(transformer.blocks):
+            tokens = block(tokens + transformer.position.table, bias if layer > 1 else None)
+    assert spread_of(pruned - tokens[:, :16], pruned) <= 1e-5
+
+
+def test_keeping_everything_is_the_dense_network(small_cfg: MakeCfg) -> None:
+    outputs = []
+    for mode in MODES:
+        cfg = small_cfg(PRUNE=mode, KEEP_RATIO=1.0)
+        with torch.no_grad():
+            outputs.append(network(cfg)(pictures(cfg)))
+    assert spread_of(outputs[1] - outputs[0], outputs[0]) <= 1e-5
+    assert spread_of(outputs[2] - outputs[0], outputs[0]) <= 1e-5
+
+
+def test_pruning_changes_the_output(small_cfg: MakeCfg) -> None:
+    outputs = []
+    for mode in MODES:
+        cfg = small_cfg(PRUNE=mode, KEEP_RATIO=0.1)
+        with torch.no_grad():
+            outputs.append(network(cfg)(pictures(cfg)))
+    assert spread_of(outputs[1] - outputs[0], outputs[0]) > 1e-4
+    assert spread_of(outputs[2] - outputs[0], outputs[0]) > 1e-4
+
+
+def test_asking_keypoints_only_is_asking_all_and_taking_keypoints() -> None:
+    torch.manual_seed(0)
+    block = Block(32, 4, 3, scale=32**-0.5)
+    tokens = torch.randn(2, 20, 32)
+    torch.testing.assert_close(block(tokens, queries=5), block(tokens)[:, :5])
+
+
+def test_the_fused_kernel_is_the_plain_formula() -> None:
+    torch.manual_seed(0)
+    attention = Block(32, 4, 3, scale=32**-0.5).attention
+    tokens, bias = torch.randn(2, 20, 32), torch.zeros(2, 1, 20, 20)
+    bias[:, :, 3:, 7] = -math.inf
+    torch.testing.assert_close(attention(tokens, bias)[0], attention(tokens, bias, seen=20)[0])
+
+
+def test_batch_norm_folds_to_the_same() -> None:
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
+    norm(torch.randn(4, 8, 5, 5) * 3 + 1)
+    nn.init.uniform_(norm.weight)
+    nn.init.uniform_(norm.bias)
+    norm.eval()
+    x = torch.randn(2, 3, 9, 11)
+    torch.testing.assert_close(conv_norm(conv, norm, x), norm(conv(x)), rtol=1e-5, atol=1e-6)
+
+
+def test_patches_are_flattened_row_by_row_with_channels_last(small_cfg: MakeCfg) -> None:
+    model = network(small_cfg())
+    features = torch.randn(2, 256, 12, 16)
+    flat = features.view(2, 256, 6, 2, 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(2, 24, -1)
+    plain = nn.functional.linear(flat, model.patches.weight, model.patches.bias)
+    torch.testing.assert_close(model.patches(features), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_sine_position_tells_y_in_its_first_half_and_x_in_its_second() -> None:
+    table = sine_position((4, 6), 8).view(6, 4, 8)
+    assert torch.equal(table[:, 0, :4], table[:, 3, :4])
+    assert torch.equal(table[0, :, 4:], table[5, :, 4:])
+    angle = 3 / (6 + 1e-6) * 2 * math.pi  # row 2 is counted as 3 of 6
+    slow = angle / 10000 ** (2 / 4)
+    wanted = [math.sin(angle), math.cos(angle), math.sin(slow), math.cos(slow)]
+    assert table[2, 1, :4].tolist() == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("skeleton", [MPII, COCO])
+@pytest.mark.parametrize("hops", [0, 1, 2])
+def test_a_joint_sees_itself_its_mirror_and_its_neighbours(skeleton: object, hops: int) -> None:
+    mask = skeleton.joint_mask(hops)
+    assert (mask == mask.T).all()
+    assert mask.diagonal().all()
+    for left, right in skeleton.mirrors:
+        assert mask[left, right]
+    for a, b in skeleton.limbs:
+        mirrored = (a, b) in skeleton.mirrors or (b, a) in skeleton.mirrors
+        assert mask[a, b] == (hops >= 1 or mirrored)
+    assert mask.sum() > skeleton.num_joints
+    assert (skeleton.joint_mask(-1)).all()
+    assert not (skeleton.joint_mask(hops) & ~skeleton.joint_mask(hops + 1)).any()
+
+
+def test_distances_are_counted_along_limbs() -> None:
+    distance = MPII.distances()
+    ankle, head, wrist = 0, 9, 15
+    assert distance[ankle, head] == 6
+    assert distance[ankle, wrist] == 8
+    assert (distance == distance.T).all()
+
+
+def test_one_joint_layer_lets_nothing_through_the_mask() -> None:
+    torch.manual_seed(0)
+    mask = torch.from_numpy(MPII.joint_mask(1))
+    layer = JointLayers([Block(32, 4, 3, scale=32**-0.5)], mask)
+    tokens = torch.randn(1, 16, 32)
+    before = layer(tokens)
+    for joint in range(16):
+        changed = tokens.clone()
+        changed[:, joint] += 1
+        moved = (layer(changed) != before).any(dim=2)[0]
+        assert torch.equal(moved, mask[:, joint])
+
+
+def test_unknown_names_say_the_mend(small_cfg: MakeCfg) -> None:
+    with pytest.raises(UserError, match=r"MODEL.NAME: 'pose_tokenpos'.*pose_tokenpose_s"):
+        build_model(small_cfg(NAME="pose_tokenpos"))
+    with pytest.raises(UserError, match=r"MODEL.NUM_JOINTS: 14"):
+        build_model(small_cfg(NUM_JOINTS=14))
+    build_model(small_cfg(NUM_JOINTS=14, JOINT_HOPS=-1))
+    build_model(small_cfg(NUM_JOINTS=17))

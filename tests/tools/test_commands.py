@@ -1,0 +1,371 @@
+"""The commands as a user runs them: the whole way on synthetic people, and what bad input says."""
+
+import json
+import logging
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+import yaml
+from scipy.io import loadmat
+
+from lib.dataset.synthetic import make_synthetic
+from lib.utils.checkpoint import read_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = "tokenpose_s_v1_256_192_patch43_dim192_depth12_heads8.yaml"
+SMALL = {
+    "WORKERS": 0,
+    "PRINT_FREQ": 2,
+    "DATASET": {"DATASET": "synthetic"},
+    "MODEL": {
+        "IMAGE_SIZE": [32, 32],
+        "HEATMAP_SIZE": [16, 16],
+        "PATCH_SIZE": [2, 2],
+        "DIM": 32,
+        "TRANSFORMER_DEPTH": 3,
+        "TRANSFORMER_HEADS": 4,
+        "SPARSITY": {"PRUNE_LAYERS": [1], "JOINT_DEPTH": 1},
+    },
+    "TRAIN": {"BATCH_SIZE_PER_GPU": 8, "END_EPOCH": 2, "LR_STEP": [1]},
+}
+
+
+class Outcome(NamedTuple):
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Desk:
+    """A folder with a data set, a configuration, and commands run on them in this process."""
+
+    def __init__(self, folder: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.capsys = folder, capsys
+        self.data = folder / "data"
+        shutil.copytree(people, self.data)
+        self.yaml = folder / "small.yaml"
+        self.yaml.write_text(yaml.safe_dump(SMALL))
+        self.results = folder / "output/synthetic/pose_tokenpose_s/small"
+
+    def run(self, tool: str, *words: object) -> Outcome:
+        old = sys.argv
+        sys.argv = [tool, *map(str, words)]
+        self.capsys.readouterr()
+        try:
+            runpy.run_path(str(ROOT / "tools" / f"{tool}.py"), run_name="__main__")
+            code = 0
+        except SystemExit as exit_:
+            code = exit_.code
+        finally:
+            sys.argv = old
+        return Outcome(code, *self.capsys.readouterr())
+
+    def on_cfg(self, tool: str, *opts: object) -> Outcome:
+        places = ("--modelDir", self.folder / "output", "--logDir", self.folder / "log")
+        return self.run(tool, "--cfg", self.yaml, *places, "DATASET.ROOT", self.data, *opts)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few synthetic people."""
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    make_synthetic(root, {"train": 20, "valid": 6}, seed=0, image_size=64)
+    return root
+
+
+@pytest.fixture
+def desk(tmp_path: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield Desk(tmp_path, people, capsys)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_trains_tests_and_scores(desk: Desk) -> None:
+    trained = desk.on_cfg("train", "DEBUG.DEBUG", "True", *_all_debug_pictures())
+    assert trained.code == 0, trained.err
+    for name in ("checkpoint.pth", "model_best.pth", "final_state.pth", "train.log"):
+        assert (desk.results / name).stat().st_size > 0
+    for name in ("gt", "pred", "hm_gt", "hm_pred"):
+        assert (desk.results / f"train_001_{name}.jpg").exists()
+    assert list((desk.folder / "log").rglob("events*"))
+    assert "CPU" in trained.err or "cuda" in trained.err
+
+    tested = desk.on_cfg("test", "TEST.MODEL_FILE", desk.results / "final_state.pth")
+    assert tested.code == 0, tested.err
+    header, _, *rows = (line for line in tested.out.splitlines() if line.startswith("|"))
+    names = [
+        "Arch",
+        *[
+            "Head",
+            "Shoulder",
+            "Elbow",
+            "Wrist",
+            "Hip",
+            "Knee",
+            "Ankle",
+            "Mean",
+            "Mean@0.1",
+            "Mean@0.11",
+        ],
+    ]
+    assert [cell.strip() for cell in header.strip("|").split("|")] == names
+    assert [row.split("|")[1].strip() for row in rows] == ["pose_tokenpose_s", "mean pose"]
+    assert loadmat(desk.results / "pred.mat")["preds"].shape == (6, 16, 2)
+    results = json.loads((desk.results / "results.json").read_text())
+
+    scored = desk.run(
+        "evaluate", "--gt", desk.data / "annot/gt_valid.mat", "--pred", desk.results / "pred.mat",
+        "--json", desk.folder / "scores.json",
+    )  # fmt: skip
+    assert scored.code == 0, scored.err
+    again = json.loads((desk.folder / "scores.json").read_text())
+    assert again == pytest.approx(results["scores"])
+
+
+def _all_debug_pictures() -> list[str]:
+    kinds = ("BATCH_IMAGES_GT", "BATCH_IMAGES_PRED", "HEATMAPS_GT", "HEATMAPS_PRED")
+    return [word for kind in kinds for word in (f"DEBUG.SAVE_{kind}", "True")]
+
+
+def test_a_resumed_training_ends_with_the_same_weights(desk: Desk) -> None:
+    assert desk.on_cfg("train").code == 0
+    whole = read_checkpoint(desk.results / "final_state.pth")
+    shutil.rmtree(desk.results)
+    # The rate's schedule must not know that the first part ends early, so it is cut by a signal.
+    stopped = _stopped_in_mid_epoch(desk)
+    assert stopped.code == 130
+    state = read_checkpoint(desk.results / "checkpoint.pth")
+    assert (state["progress"]["epoch"], state["progress"]["step"]) == (1, 1)
+    assert desk.on_cfg("train", "AUTO_RESUME", "True").code == 0
+    resumed = read_checkpoint(desk.results / "final_state.pth")
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def _stopped_in_mid_epoch(desk: Desk) -> Outcome:
+    """Train with a SIGTERM that comes in the second epoch's first step."""
+    from lib.core.engine import Training
+
+    steps = 0
+    step = Training.step
+
+    def step_and_stop(self: Training, batch: dict) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "step", step_and_stop)
+        return desk.on_cfg("train")
+
+
+def test_ctrl_c_leaves_a_whole_checkpoint_and_no_worker(desk: Desk) -> None:
+    command = [
+        sys.executable, str(ROOT / "tools/train.py"), "--cfg", str(desk.yaml),
+        "--modelDir", str(desk.folder / "output"), "--logDir", str(desk.folder / "log"),
+        "DATASET.ROOT", str(desk.data), "TRAIN.END_EPOCH", "1000", "WORKERS", "2",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for line in process.stderr:
+        if "epoch 1 step" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert read_checkpoint(desk.results / "checkpoint.pth")["format"] == 1
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_a_set_without_annotation_gives_predictions_and_no_score(desk: Desk) -> None:
+    entries = json.loads((desk.data / "annot/valid.json").read_text())
+    bare = [{key: entry[key] for key in ("image", "center", "scale")} for entry in entries]
+    (desk.data / "annot/test.json").write_text(json.dumps(bare))
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "DATASET.TEST_SET", "test").code == 0
+    tested = desk.on_cfg("test", "DATASET.TEST_SET", "test")
+    assert tested.code == 0, tested.err
+    assert "|" not in tested.out
+    assert loadmat(desk.results / "pred.mat")["preds"].shape == (6, 16, 2)
+
+
+def test_a_zip_is_as_good_as_a_folder(desk: Desk) -> None:
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
+    folder = read_checkpoint(desk.results / "final_state.pth")
+    shutil.make_archive(str(desk.data / "images"), "zip", desk.data / "images")
+    shutil.rmtree(desk.data / "images")
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "DATASET.DATA_FORMAT", "zip").code == 0
+    zipped = read_checkpoint(desk.results / "final_state.pth")
+    assert all(torch.equal(folder[name], zipped[name]) for name in folder)
+
+
+def test_a_loss_that_is_no_number_names_epoch_step_and_pictures(desk: Desk) -> None:
+    failed = desk.on_cfg("train", "TRAIN.LR", 1e30, "TRAIN.OPTIMIZER", "sgd")
+    assert failed.code == 2
+    assert "epoch 0, step" in failed.err
+    assert "train_0000" in failed.err
+    assert "TRAIN.LR" in failed.err
+
+
+def _spoil(path: Path, content: bytes) -> None:
+    assert path.exists()
+    path.write_bytes(content)
+
+
+def _edit(path: Path, change: Callable[[list[dict]], object]) -> None:
+    entries = json.loads(path.read_text())
+    change(entries)
+    path.write_text(json.dumps(entries))
+
+
+BAD_DATA = {
+    "no root": (lambda data: shutil.rmtree(data), "train.json"),
+    "no annotation": (lambda data: (data / "annot/train.json").unlink(), "train.json"),
+    "annotation is no JSON": (
+        lambda data: _spoil(data / "annot/train.json", b"[{"), "train.json",
+    ),
+    "fewer joints": (
+        lambda data: _edit(data / "annot/train.json", lambda a: a[3]["joints"].pop()), "record 3",
+    ),
+    "a joint is no number": (
+        lambda data: _edit(
+            data / "annot/train.json", lambda a: a[2]["joints"][1].__setitem__(0, float("nan"))
+        ),
+        "record 2",
+    ),
+    "no box": (
+        lambda data: _edit(data / "annot/valid.json", lambda a: a[1].update(scale=0)), "record 1",
+    ),
+    "no picture": (lambda data: (data / "images/train_000004.jpg").unlink(), "train_000004.jpg"),
+    "picture is none": (
+        lambda data: _spoil(data / "images/train_000005.jpg", b"no picture"), "train_000005.jpg",
+    ),
+    "score file is none": (
+        lambda data: _spoil(data / "annot/gt_valid.mat", b"no mat"), "gt_valid.mat",
+    ),
+    "score file of others": (
+        lambda data: _edit(data / "annot/valid.json", lambda a: a.pop()), "gt_valid.mat",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD_DATA)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_data_is_told_in_one_line(desk: Desk, what: str, workers: int) -> None:
+    spoil, told = BAD_DATA[what]
+    if workers and "picture" not in what:
+        pytest.skip("found before any worker starts")
+    spoil(desk.data)
+    _fails_with(desk.on_cfg("train", "WORKERS", workers), told)
+
+
+@pytest.mark.parametrize(
+    ("opts", "told"),
+    [
+        (["MODEL.DEPTH", "3"], "MODEL.DEPTH"),
+        (["MODEL.SPARSITY.KEEP_RATO", "0.5"], "MODEL.SPARSITY.KEEP_RATIO"),
+        (["MODEL.SPARSITY.PRUNE_LAYERS", "[1, 3]"], "MODEL.SPARSITY.PRUNE_LAYERS"),
+        (["MODEL.SPARSITY.KEEP_RATIO", "0"], "MODEL.SPARSITY.KEEP_RATIO"),
+        (["MODEL.SPARSITY.KEEP_RATIO", "1.5"], "MODEL.SPARSITY.KEEP_RATIO"),
+        (["MODEL.PATCH_SIZE", "[3, 3]"], "MODEL.PATCH_SIZE"),
+        (["MODEL.NAME", "pose_tokenpose_x"], "pose_tokenpose_s"),
+        (["MODEL.NUM_JOINTS", "17"], "MODEL.NUM_JOINTS"),
+        (["TRAIN.LR", "fast"], "TRAIN.LR"),
+        (["DATASET.DATASET", "mpi"], "mpii"),
+        (["DATASET.DATA_FORMAT", "zip"], "images.zip"),
+        (["OUTPUT_DIR", "/dev/null/out"], "/dev/null/out"),
+        (["TRAIN.RESUME", "True"], "checkpoint.pth"),
+        (["MODEL.PRETRAINED", "nothing.pth"], "nothing.pth"),
+        (["TRAIN.LR"], "TRAIN.LR"),
+    ],
+)
+def test_bad_keys_are_told_in_one_line(desk: Desk, opts: list[str], told: str) -> None:
+    outcome = desk.run(
+        "train", "--cfg", desk.yaml, "DATASET.ROOT", desk.data,
+        "OUTPUT_DIR", desk.folder / "output", "LOG_DIR", desk.folder / "log", *opts,
+    )  # fmt: skip
+    _fails_with(outcome, told)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("MODEL: [", "small.yaml"),
+        ("", "small.yaml"),
+        ("- 1\n- 2\n", "small.yaml"),
+        ("MODEL: !!python/object/apply:os.mkdir ['trap']", "small.yaml"),
+    ],
+)
+def test_a_yaml_that_is_none_is_told_in_one_line(desk: Desk, content: str, told: str) -> None:
+    desk.yaml.write_text(content)
+    _fails_with(desk.on_cfg("train"), told)
+    assert not (ROOT / "trap").exists()
+    desk.yaml.unlink()
+    _fails_with(desk.on_cfg("train"), told)
+
+
+def test_bad_checkpoints_are_told_in_one_line(desk: Desk) -> None:
+    _fails_with(desk.on_cfg("test", "TEST.MODEL_FILE", "none.pth"), "none.pth")
+    _fails_with(desk.on_cfg("test"), "final_state.pth")
+    bad = desk.folder / "bad.pth"
+    bad.write_bytes(b"PK\x03\x04 cut off")
+    _fails_with(desk.on_cfg("test", "TEST.MODEL_FILE", bad), "bad.pth")
+    torch.save({"some.other.network": torch.zeros(3)}, bad)
+    _fails_with(desk.on_cfg("test", "TEST.MODEL_FILE", bad), "bad.pth")
+
+
+def test_bad_predictions_are_told_in_one_line(desk: Desk) -> None:
+    gt = desk.data / "annot/gt_valid.mat"
+    _fails_with(desk.run("evaluate", "--gt", gt, "--pred", "none.mat"), "none.mat")
+    _fails_with(desk.run("evaluate", "--gt", gt, "--pred", gt), "preds")
+
+
+def _fails_with(outcome: Outcome, told: str) -> None:
+    """It ends with exit code 2 and an error of one line that names what to mend."""
+    assert outcome.code == 2, outcome.err
+    assert "Traceback" not in outcome.err
+    last = outcome.err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert told in last
+
+
+def test_the_published_configuration_has_the_published_values() -> None:
+    from lib.config import load_cfg
+
+    cfg = load_cfg(ROOT / "experiments/mpii/tokenpose" / PUBLISHED)
+    model, train = cfg.MODEL, cfg.TRAIN
+    assert (model.IMAGE_SIZE, model.HEATMAP_SIZE, model.SIGMA) == ([256, 256], [64, 64], 2)
+    assert (model.DIM, model.PATCH_SIZE, model.TRANSFORMER_DEPTH) == (256, [4, 4], 12)
+    assert (model.TRANSFORMER_HEADS, model.TRANSFORMER_MLP_RATIO) == (8, 3)
+    assert (model.POS_EMBEDDING_TYPE, model.INIT, model.NUM_JOINTS) == ("sine-full", True, 16)
+    assert (train.OPTIMIZER, train.LR, train.LR_FACTOR) == ("adam", 0.001, 0.1)
+    assert (train.LR_STEP, train.END_EPOCH, train.BATCH_SIZE_PER_GPU) == ([200, 260], 300, 16)
+    data, test = cfg.DATASET, cfg.TEST
+    assert (data.SCALE_FACTOR, data.ROT_FACTOR, data.FLIP) == (0.25, 30, True)
+    assert (test.FLIP_TEST, test.POST_PROCESS, test.BLUR_KERNEL) == (True, True, 11)
+    assert cfg.LOSS.USE_TARGET_WEIGHT
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_configuration_here_builds(path: Path) -> None:
+    from lib.config import load_cfg
+    from lib.models import build_model
+
+    build_model(load_cfg(path))

@@ -1,0 +1,145 @@
+"""Checkpoints are written whole, read without trust, and refused where they do not fit."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from lib.models import build_model
+from lib.utils.checkpoint import (
+    load_pretrained,
+    load_weights,
+    read_checkpoint,
+    read_weights,
+    save_atomically,
+)
+from lib.utils.errors import UserError
+
+
+@pytest.fixture
+def model(small_cfg) -> nn.Module:  # noqa: ANN001
+    torch.manual_seed(1)
+    return build_model(small_cfg())
+
+
+@pytest.fixture
+def other(small_cfg) -> nn.Module:  # noqa: ANN001
+    torch.manual_seed(2)
+    return build_model(small_cfg())
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_all_forms_load_back(model: nn.Module, other: nn.Module, tmp_path: Path) -> None:
+    weights = model.state_dict()
+    save_atomically(weights, tmp_path / "plain.pth")
+    save_atomically({"format": 1, "model": weights}, tmp_path / "checkpoint.pth")
+    save_atomically({"state_dict": weights, "epoch": 3}, tmp_path / "family.pth")
+    save_atomically({f"module.{k}": v for k, v in weights.items()}, tmp_path / "parallel.pth")
+    save_file(weights, tmp_path / "weights.safetensors")
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 5
+    for file in files:
+        nn.init.zeros_(other.keypoint_tokens)
+        load_weights(other, file)
+        assert same(model, other), file
+
+
+def test_says_what_it_loaded_in_one_line(
+    model: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = model.state_dict() | {"teacher.weight": torch.zeros(3)}
+    save_atomically(weights, tmp_path / "a.pth")
+    with caplog.at_level("INFO"):
+        load_weights(model, tmp_path / "a.pth")
+    assert len(caplog.messages) == 1
+    assert "a.pth" in caplog.text
+    assert "teacher.weight" in caplog.text
+
+
+def test_refuses_what_lacks_or_differs_and_stays_as_it_was(
+    model: nn.Module, other: nn.Module, tmp_path: Path
+) -> None:
+    weights = model.state_dict()
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    lacking = {k: v for k, v in weights.items() if k != "stem.bn1.running_var"}
+    save_atomically(lacking, tmp_path / "lacking.pth")
+    with pytest.raises(UserError, match=r"stem\.bn1\.running_var missing"):
+        load_weights(other, tmp_path / "lacking.pth")
+    save_atomically(weights | {"head.1.bias": torch.zeros(7)}, tmp_path / "shape.pth")
+    with pytest.raises(UserError, match=r"head\.1\.bias is \[7\], the network's \[192\]"):
+        load_weights(other, tmp_path / "shape.pth")
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+class Hostile:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.target),)
+
+
+def test_runs_no_code_of_a_hostile_file(model: nn.Module, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    torch.save({"model": model.state_dict(), "x": Hostile(trap)}, tmp_path / "hostile.pth")
+    with pytest.raises(UserError, match="could run code"):
+        load_weights(model, tmp_path / "hostile.pth")
+    assert not trap.exists()
+
+
+def test_refuses_damaged_files(model: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "whole.pth"
+    save_atomically({"format": 1, "model": model.state_dict()}, path)
+    data = path.read_bytes()
+    choose = random.Random(0)
+    for size in [0, 1, 100, *(choose.randrange(len(data)) for _ in range(20))]:
+        path.write_bytes(data[:size])
+        with pytest.raises(UserError) as error:
+            load_weights(model, path)
+        assert "\n" not in str(error.value)
+    for content, name in [([1, 2], "list"), ({"a": 1}, "number"), ({}, "empty")]:
+        torch.save(content, tmp_path / f"{name}.pth")
+        with pytest.raises(UserError, match="holds no weights"):
+            load_weights(model, tmp_path / f"{name}.pth")
+    for missing in (tmp_path / "none.pth", tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(UserError):
+            read_weights(missing)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    save_atomically({"a": 1}, path)
+
+    class Unsaveable:
+        def __reduce__(self) -> tuple:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left"):
+        save_atomically({"b": Unsaveable()}, path)
+    assert read_checkpoint(path) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]
+    with pytest.raises(UserError, match="cannot write"):
+        save_atomically({}, path / "below.pth")
+
+
+def test_pretrained_takes_the_layers_it_is_told(
+    model: nn.Module, other: nn.Module, tmp_path: Path
+) -> None:
+    save_atomically(model.state_dict(), tmp_path / "a.pth")
+    load_pretrained(other, tmp_path / "a.pth", ["conv1", "layer1"])
+    assert torch.equal(other.stem.conv1.weight, model.stem.conv1.weight)
+    assert torch.equal(other.stem.layer1[2].conv2.weight, model.stem.layer1[2].conv2.weight)
+    assert not torch.equal(other.stem.conv2.weight, model.stem.conv2.weight)
+    load_pretrained(other, tmp_path / "a.pth")
+    assert same(model, other)
+    torch.save({"unknown": torch.zeros(2)}, tmp_path / "b.pth")
+    with pytest.raises(UserError, match="no weight that fits"):
+        load_pretrained(other, tmp_path / "b.pth")

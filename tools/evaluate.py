@@ -1,0 +1,27 @@
+"""Score predictions that already exist: PCKh of a pred.mat against MPII's gt_<set>.mat."""
+
+import argparse
+
+from lib.core.evaluate import format_table, load_gt, load_predictions, pckh
+from lib.core.results import write_json
+from lib.utils.errors import run_command
+
+
+def main() -> None:
+    """Print the table of scores, and write them as JSON where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gt", required=True, help="annotation, as annot/gt_valid.mat")
+    parser.add_argument("--pred", required=True, help="predictions, as tools/test.py writes them")
+    parser.add_argument("--json", help="also write the scores to this file")
+    arguments = parser.parse_args()
+
+    gt = load_gt(arguments.gt)
+    pred = load_predictions(arguments.pred, people=gt["jnt_missing"].shape[1])
+    scores = pckh(pred, gt)
+    print(format_table({arguments.pred: scores}))
+    if arguments.json:
+        write_json(arguments.json, scores)
+
+
+if __name__ == "__main__":
+    run_command(main)

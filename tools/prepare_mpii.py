@@ -1,0 +1,41 @@
+"""Make data/mpii from the official MPII release: the annotation that training reads."""
+
+import argparse
+from pathlib import Path
+
+from lib.dataset.mpii_prepare import prepare_mpii
+from lib.dataset.mpii_release import read_apart
+from lib.utils.errors import run_command
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Without --valid the validation split is our own: no video is in both parts, "
+        "but its scores do not compare with published ones.",
+    )
+    add = parser.add_argument
+    add("--mat", type=Path, required=True, help="mpii_human_pose_v1_u12_1.mat")
+    add("--images", type=Path, required=True, help="folder of the images, or a .zip of them")
+    add("--out", type=Path, required=True, help="folder to make, such as data/mpii")
+    add("--valid", type=Path, help="valid.json whose people to validate on")
+    add(
+        "--separate-images",
+        action="store_true",
+        help="leave people out of train who share an image with a person of valid, "
+        "as the published train.json does",
+    )
+    add("--allow-missing", action="store_true", help="leave out people whose image is missing")
+    add("--overwrite", action="store_true", help="replace annotation that --out already has")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prepare the folder that the command line asks for."""
+    arguments = parse_arguments()
+    prepare_mpii(**vars(arguments), read=read_apart, say=print)
+
+
+if __name__ == "__main__":
+    run_command(main)
