@@ -1,0 +1,76 @@
+"""Measure speed: python tools/benchmark.py --cfg FILE [--growth | --data | --decode] [KEY VALUE].
+
+Without a flag: inference and training of the three ways of pruning. Check that the machine is
+quiet; compare within one run.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from lib.config import load_cfg
+from lib.core import benchmark
+from lib.core.benchmark_data import decode_ms, loader_rates
+from lib.core.results import write_json
+from lib.core.runtime import PRECISIONS, RUNTIMES
+from lib.utils.arguments import command_parser, overrides
+from lib.utils.distributed import join_world
+from lib.utils.errors import run_command
+from lib.utils.machine import tune
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = command_parser(__doc__)
+    parser.add_argument("--growth", action="store_true", help="time against visual tokens")
+    parser.add_argument("--data", action="store_true", help="the loader against bare decoding")
+    parser.add_argument("--decode", action="store_true", help="heatmaps to joints")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--precision", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
+    parser.add_argument("--runtime", nargs="+", default=["eager"], choices=RUNTIMES)
+    parser.add_argument("--no-training", action="store_true", help="inference only")
+    parser.add_argument("--rounds", type=int, default=9, help="runs of each variant")
+    parser.add_argument("--json", help="also write the figures to this file")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print one table, or the figure that a flag asks for."""
+    arguments = parse_arguments()
+    cfg = load_cfg(arguments.cfg, overrides(arguments))
+    tune()
+    device = join_world(cfg.GPUS).device
+    machine = benchmark.describe_machine(device) | {"load": f"{os.getloadavg()[0]:.2f}"}
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    content: dict = {"machine": machine}
+    if arguments.data:
+        content["loader"] = loader_rates(cfg)
+        print(json.dumps(content["loader"], indent=2))
+    elif arguments.decode:
+        content["decode ms/image"] = decode_ms(cfg, device)
+        print(f"decode: {content['decode ms/image']:.3f} ms/image")
+    elif arguments.growth:
+        rows = benchmark.growth_rows(
+            cfg, device, runtimes=arguments.runtime, rounds=arguments.rounds
+        )
+        for tokens, part in rows.items():
+            print(f"\n{tokens} visual tokens\n{benchmark.as_table(part)}", flush=True)
+        content["growth"] = {str(n): benchmark.as_json(part) for n, part in rows.items()}
+    else:
+        rows = benchmark.inference_rows(
+            cfg, device, precisions=arguments.precision, batches=arguments.batch,
+            runtimes=arguments.runtime, rounds=arguments.rounds,
+        )  # fmt: skip
+        if not arguments.no_training:
+            rows += benchmark.training_rows(
+                cfg, device, precisions=arguments.precision, rounds=arguments.rounds
+            )
+        print(benchmark.as_table(rows))
+        content["rows"] = benchmark.as_json(rows)
+    if arguments.json:
+        write_json(Path(arguments.json), content)
+
+
+if __name__ == "__main__":
+    run_command(main)
