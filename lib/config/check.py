@@ -187,6 +187,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _one_of("TRAIN.PRECISION", "fp32", "bf16"),
     _one_of("TEST.PRECISION", "fp32", "bf16"),
+    _one_of("TEST.RUNTIME", "eager", "compiled", "openvino"),
     _one_of("TRAIN.OPTIMIZER", "adam", "adamw", "sgd"),
     _one_of("TRAIN.LR_SCHEDULER", "MultiStepLR", "CosineAnnealingLR"),
     Rule(

@@ -101,6 +101,7 @@ _C.TEST = Node()
 _C.TEST.BATCH_SIZE_PER_GPU = 16  # people a step and process
 _C.TEST.MODEL_FILE = ""  # weights to test; empty: final_state.pth of the run's folder
 _C.TEST.PRECISION = "fp32"  # as TRAIN.PRECISION
+_C.TEST.RUNTIME = "eager"  # eager, compiled (torch.compile) or openvino, where installed
 _C.TEST.FLIP_TEST = True  # mean of the picture's heatmaps and its mirror picture's
 _C.TEST.SHIFT_HEATMAP = False  # no longer used
 _C.TEST.POST_PROCESS = True  # DARK: joints between cells; False: the highest cell

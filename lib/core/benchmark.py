@@ -21,9 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
-from lib.core.inference import autocast
 from lib.core.optimizer import build_optimizer
-from lib.core.runtime import build_runner
+from lib.core.runtime import autocast, build_runner
 from lib.models import build_model
 
 PRUNE_MODES = ("none", "connection", "token")

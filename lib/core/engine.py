@@ -11,7 +11,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from lib.core.evaluate import heatmap_accuracy
-from lib.core.inference import autocast, normalise
+from lib.core.inference import normalise
+from lib.core.runtime import autocast
 from lib.dataset.heatmap import encode
 from lib.dataset.transforms import crop_to_heatmap
 from lib.utils.errors import UserError

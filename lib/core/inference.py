@@ -1,13 +1,13 @@
 """From a batch of crops to joints in the pictures."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lib.core.runtime import Runner
 from lib.dataset.heatmap import decode, flip_heatmaps
 from lib.dataset.transforms import crop_matrix, transform_points
 
@@ -24,11 +24,6 @@ class Predictions:
     scores: np.ndarray
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Compute matrix products and convolutions in `precision`, fp32 or bf16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
 def normalise(images: Tensor) -> Tensor:
     """Pixels uint8 [B, h, w, 3] -> float [B, 3, h, w] of ImageNet's mean 0 and deviation 1."""
     mean = torch.tensor(MEAN, device=images.device)
@@ -37,16 +32,16 @@ def normalise(images: Tensor) -> Tensor:
     return torch.addcmul(-mean * gain, images.float(), gain).permute(0, 3, 1, 2)
 
 
-def estimate(model: nn.Module, images: Tensor, flip_order: Sequence[int] | None = None) -> Tensor:
+def estimate(run: Runner, images: Tensor, flip_order: Sequence[int] | None = None) -> Tensor:
     """Crops uint8 [B, h, w, 3] -> heatmaps [B, J, h, w], fp32.
 
     With `flip_order` (see `Skeleton`) the mean of the heatmaps of the picture and of its mirror
     picture, both in one batch.
     """
     if flip_order is None:
-        return model(normalise(images)).float()
+        return run(normalise(images)).float()
     both = torch.cat((images, images.flip(2)))
-    plain, mirrored = model(normalise(both)).float().chunk(2)
+    plain, mirrored = run(normalise(both)).float().chunk(2)
     return (plain + flip_heatmaps(mirrored, flip_order)) / 2
 
 
@@ -61,22 +56,22 @@ def to_image(joints: np.ndarray, center: np.ndarray, scale: np.ndarray, size: tu
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module,
+    run: Runner,
     batches: Iterable[dict[str, Tensor]],
     device: torch.device,
     *,
     flip_order: Sequence[int] | None,
     refine: bool,
     blur_kernel: int,
-    precision: str = "fp32",
 ) -> Predictions:
-    """Find the joints of every person that the loader brings, in its order."""
-    model.eval()
+    """Find the joints of every person that the loader brings, in its order.
+
+    `run` is a network in evaluation or a runner of it, see `lib.core.runtime`.
+    """
     joints, scores = [], []
     for batch in batches:
         images = batch["image"].to(device, non_blocking=True)
-        with autocast(device, precision):
-            heatmaps = estimate(model, images, flip_order)
+        heatmaps = estimate(run, images, flip_order)
         found, score = decode(heatmaps, blur_kernel=blur_kernel, refine=refine)
         size = (heatmaps.shape[3], heatmaps.shape[2])
         center, scale = batch["center"].numpy(), batch["scale"].numpy()

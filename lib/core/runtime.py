@@ -7,6 +7,7 @@ Each runtime is a callable from images [B, 3, H, W], float, ImageNet-normalised,
 import copy
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +34,16 @@ def build_runner(model: nn.Module, runtime: str, precision: str, size: tuple[int
         return OpenVino(model, precision, size)
     if runtime == "compiled":
         model = _compiled(model, precision, size)
-    return lambda images: _autocast(model, images, precision)
+    return lambda images: _run(model, images, precision)
 
 
-def _autocast(model: nn.Module, images: Tensor, precision: str) -> Tensor:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Compute matrix products and convolutions in `precision`, fp32 or bf16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _run(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    with autocast(images.device, precision):
         return model(images).float()
 
 
@@ -48,7 +54,7 @@ def _compiled(model: nn.Module, precision: str, size: tuple[int, int]) -> nn.Mod
     width, height = size
     try:
         with torch.inference_mode():
-            _autocast(compiled, torch.zeros(1, 3, height, width, device=device), precision)
+            _run(compiled, torch.zeros(1, 3, height, width, device=device), precision)
     except Exception as error:  # the compiler's errors have no common class
         log.warning("no compiled network here, going on without: %s", str(error).split("\n")[0])
         return model

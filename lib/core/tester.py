@@ -13,6 +13,7 @@ from lib.core.evaluate import load_gt, pckh
 from lib.core.inference import Predictions, predict
 from lib.core.pictures import contact_sheet
 from lib.core.results import write_json, write_predictions
+from lib.core.runtime import build_runner
 from lib.dataset import annotation_path, build_dataset, build_test_loader
 from lib.dataset.mpii import read_records
 from lib.models import build_model
@@ -33,10 +34,6 @@ class Tester:
         self.path = annotation_path(cfg, cfg.DATASET.TEST_SET)
         self.dataset = build_dataset(cfg, "test")
         self.loader = build_test_loader(cfg, self.dataset, world.rank, world.size)
-        self.flip_order = self.dataset.skeleton.flip_order if cfg.TEST.FLIP_TEST else None
-        self.refine = cfg.TEST.POST_PROCESS
-        self.blur_kernel = cfg.TEST.BLUR_KERNEL
-        self.precision = cfg.TEST.PRECISION
         self.gt = None if self.dataset.gt_path is None else load_gt(self.dataset.gt_path)
         people = len(self.dataset)
         if self.gt is not None and self.gt["jnt_missing"].shape[1] != people:
@@ -44,14 +41,14 @@ class Tester:
 
     def predict(self, model: nn.Module) -> Predictions:
         """Find every person of the set, each once, in the set's order."""
+        test, size = self.cfg.TEST, tuple(self.cfg.MODEL.IMAGE_SIZE)
         own = predict(
-            model,
+            build_runner(model, test.RUNTIME, test.PRECISION, size),
             self.loader,
             self.world.device,
-            flip_order=self.flip_order,
-            refine=self.refine,
-            blur_kernel=self.blur_kernel,
-            precision=self.precision,
+            flip_order=self.dataset.skeleton.flip_order if test.FLIP_TEST else None,
+            refine=test.POST_PROCESS,
+            blur_kernel=test.BLUR_KERNEL,
         )
         parts = gather(own, self.world)
         return Predictions(

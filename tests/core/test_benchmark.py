@@ -1,0 +1,100 @@
+"""What the benchmark counts, and that every runtime gives the network's own answer."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from lib.core import benchmark
+from lib.core.benchmark_data import decode_ms, loader_rates
+from lib.core.runtime import build_runner
+from lib.dataset.synthetic import make_synthetic
+from lib.models import build_model
+
+MakeCfg = Callable[..., CfgNode]
+CPU = torch.device("cpu")
+
+
+def test_variants_take_turns() -> None:
+    order: list[str] = []
+    tasks = {name: lambda name=name: order.append(name) for name in "abc"}
+    times = benchmark.interleave(tasks, rounds=3, device=CPU)
+    assert order == list("abc") * 5  # two rounds for warming up
+    assert {name: len(runs) for name, runs in times.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_work_is_counted_with_attention_and_shrinks_with_the_tokens(small_cfg: MakeCfg) -> None:
+    macs = {}
+    for prune in benchmark.PRUNE_MODES:
+        model = build_model(small_cfg(PRUNE=prune, JOINT_DEPTH=0)).eval()
+        macs[prune] = 1e9 * benchmark.count_macs(model, (64, 48))
+    assert macs["connection"] == macs["none"] > macs["token"]
+    dim, hidden, joints, visual = 32, 96, 16, 24
+    tokens = joints + visual
+    stem = 24 * 32 * 64 * 27 + 12 * 16 * 64 * 64 * 9
+    stem += 12 * 16 * (64 * 64 * 10 + 2 * 64 * 256 + 3 * (2 * 64 * 256 + 64 * 64 * 9))
+    layer = tokens * (4 * dim * dim + 2 * dim * hidden) + 2 * tokens * tokens * dim
+    last = tokens * 2 * dim * dim + joints * (2 * dim * dim + 2 * dim * hidden)
+    last += 2 * joints * tokens * dim
+    head = joints * dim * 192
+    patches = visual * 256 * 8 * dim
+    assert macs["none"] == stem + patches + 4 * layer + last + head
+
+
+def test_rows_of_one_table_belong_together(small_cfg: MakeCfg) -> None:
+    rows = benchmark.inference_rows(
+        small_cfg(), CPU, batches=(2,), precisions=("fp32",), rounds=1
+    ) + benchmark.training_rows(small_cfg(), CPU, batch=2, precisions=("fp32",), rounds=1)
+    assert [(row.task, row.prune) for row in rows] == [
+        (task, prune) for task in ("infer", "train") for prune in benchmark.PRUNE_MODES
+    ]
+    for row in rows:
+        assert row.to_none == pytest.approx(
+            next(r for r in rows if (r.task, r.prune) == (row.task, "none")).ms_per_image
+            / row.ms_per_image
+        )
+        assert row.images_per_s == pytest.approx(1000 / row.ms_per_image)
+        assert 0 < row.of_limit < 1
+        assert row.peak_mb > 0
+    assert len(benchmark.as_table(rows).splitlines()) == 2 + len(rows)
+
+
+def test_growth_counts_the_visual_tokens(small_cfg: MakeCfg) -> None:
+    cfg = small_cfg(IMAGE_SIZE=[32, 32], TRANSFORMER_DEPTH=4)
+    rows = benchmark.growth_rows(cfg, CPU, rounds=1)
+    assert list(rows) == [4, 16, 64]
+
+
+@pytest.mark.parametrize("prune", benchmark.PRUNE_MODES)
+def test_openvino_gives_the_same_heatmaps(prune: str, small_cfg: MakeCfg) -> None:
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    model = build_model(small_cfg(PRUNE=prune)).eval()
+    run = build_runner(model, "openvino", "fp32", (64, 48))
+    for batch in (2, 3, 1):
+        images = torch.randn(batch, 3, 48, 64)
+        with torch.no_grad():
+            wanted = model(images)
+        spread = wanted.max() - wanted.min()
+        assert (run(images) - wanted).abs().max() <= 1e-4 * spread
+
+
+def test_bf16_is_near_fp32(small_cfg: MakeCfg) -> None:
+    torch.manual_seed(0)
+    model = build_model(small_cfg(PRUNE="none")).eval()
+    images = torch.randn(2, 3, 48, 64)
+    with torch.no_grad():
+        wanted = model(images)
+        found = build_runner(model, "eager", "bf16", (64, 48))(images)
+    assert found.dtype == torch.float32
+    assert 0 < (found - wanted).abs().max() <= 0.1 * (wanted.max() - wanted.min())
+
+
+def test_loader_and_decoding_have_a_rate(tmp_path, small_cfg: MakeCfg) -> None:  # noqa: ANN001
+    make_synthetic(tmp_path / "people", {"train": 4}, seed=0, image_size=64)
+    cfg = small_cfg()
+    cfg.DATASET.DATASET, cfg.DATASET.ROOT = "synthetic", str(tmp_path / "people")
+    rates = loader_rates(cfg, samples=8, rounds=1)
+    assert rates["ratio"] == pytest.approx(rates["loader"] / rates["bare"])
+    assert decode_ms(cfg, CPU, batch=2, rounds=1) > 0
