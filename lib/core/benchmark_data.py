@@ -43,7 +43,8 @@ def loader_rates(cfg: CfgNode, samples: int = 400, rounds: int = 5) -> dict[str,
 def decode_ms(cfg: CfgNode, device: torch.device, batch: int = 16, rounds: int = 31) -> float:
     """Milliseconds an image that heatmaps -> joints take, as the configuration decodes them."""
     size = tuple(cfg.MODEL.HEATMAP_SIZE)
-    joints = np.random.default_rng(0).uniform(8, min(size) - 8, (batch, cfg.MODEL.NUM_JOINTS, 2))
+    places = np.random.default_rng(0).random((batch, cfg.MODEL.NUM_JOINTS, 2))
+    joints = (0.25 + 0.5 * places) * size
     joints = torch.from_numpy(joints).float().to(device)
     heatmaps, _ = encode(joints, torch.ones(joints.shape[:2], device=device), size, cfg.MODEL.SIGMA)
 

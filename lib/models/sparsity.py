@@ -45,14 +45,14 @@ def strongest_tokens(weights: Tensor, joints: int, keep: int) -> Tensor:
     """
     scores = weights.detach().sum(dim=(1, 2))[:, joints:]
     visual = scores.topk(keep, dim=1, sorted=False).indices.sort(dim=1).values + joints
-    keypoints = torch.arange(joints, device=visual.device).expand(len(visual), -1)
+    keypoints = torch.arange(joints, device=visual.device).expand(visual.shape[0], -1)
     return torch.cat((keypoints, visual), dim=1)
 
 
 def take(x: Tensor, places: Tensor) -> Tensor:
     """Pick from x [1 or B, N, D] the tokens at `places` [B, n] -> [B, n, D]."""
     index = places[..., None].expand(-1, -1, x.shape[2])
-    return x.expand(len(places), -1, -1).gather(1, index)
+    return x.expand(places.shape[0], -1, -1).gather(1, index)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class SparseTransformer(nn.Module):
         Where `stages` is a list, what each pruning left alive is put on it.
         """
         alive = tokens.shape[1] - joints
-        places = torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1)
+        places = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[0], -1)
         position, bias = self.position.table, None
         tokens = tokens + position
         for layer, block in enumerate(self.blocks):
@@ -146,7 +146,7 @@ class TokenPose(nn.Module):
         Where `stages` is a list, a report of each pruning stage is put on it.
         """
         visual = self.patches(self.stem(images))
-        keypoints = self.keypoint_tokens.expand(len(images), -1, -1)
+        keypoints = self.keypoint_tokens.expand(images.shape[0], -1, -1)
         tokens = torch.cat((keypoints, visual), dim=1)
         keypoints = self.transformer(tokens, keypoints.shape[1], stages)
         keypoints = self.joint_layers(keypoints)

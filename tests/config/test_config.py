@@ -191,7 +191,8 @@ def test_wrong_type(write: Callable[..., Path], key: str, value: Any) -> None:
 
 
 IMPOSSIBLE = [
-    ("TRAIN.PRECISION", "fp8"), ("TEST.PRECISION", "half"), ("TRAIN.ADAM_EPS", 0), ("TEST.RUNTIME", "onnx"),
+    ("TRAIN.PRECISION", "fp8"), ("TEST.PRECISION", "half"), ("TRAIN.ADAM_EPS", 0),
+    ("TEST.RUNTIME", "onnx"),
     ("GPUS", "[]"), ("GPUS", "[-1]"), ("GPUS", "[0, 0]"), ("WORKERS", -1), ("PRINT_FREQ", 0),
     ("SEED", -1), ("MODEL.NUM_JOINTS", 0), ("MODEL.TARGET_TYPE", "offset"),
     ("MODEL.IMAGE_SIZE", [192]), ("MODEL.IMAGE_SIZE", [194, 256]), ("MODEL.IMAGE_SIZE", [0, 256]),

@@ -28,7 +28,7 @@ def test_work_is_counted_with_attention_and_shrinks_with_the_tokens(small_cfg: M
     macs = {}
     for prune in benchmark.PRUNE_MODES:
         model = build_model(small_cfg(PRUNE=prune, JOINT_DEPTH=0)).eval()
-        macs[prune] = 1e9 * benchmark.count_macs(model, (64, 48))
+        macs[prune] = round(1e9 * benchmark.count_macs(model, (64, 48)))
     assert macs["connection"] == macs["none"] > macs["token"]
     dim, hidden, joints, visual = 32, 96, 16, 24
     tokens = joints + visual
