@@ -51,8 +51,10 @@ def strongest_tokens(weights: Tensor, joints: int, keep: int) -> Tensor:
 
 def take(x: Tensor, places: Tensor) -> Tensor:
     """Pick from x [1 or B, N, D] the tokens at `places` [B, n] -> [B, n, D]."""
-    index = places[..., None].expand(-1, -1, x.shape[2])
-    return x.expand(places.shape[0], -1, -1).gather(1, index)
+    own, count, width = x.shape
+    first = count * torch.arange(own, device=x.device)[:, None]  # all pictures' rows in a line
+    rows = (places + first).flatten()
+    return x.reshape(own * count, width).index_select(0, rows).view(*places.shape, width)
 
 
 @dataclass(frozen=True)

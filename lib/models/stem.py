@@ -1,7 +1,6 @@
 """The convolutional stem: image to feature map of stride 4."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck as TorchvisionBottleneck
 
@@ -14,9 +13,9 @@ class Bottleneck(TorchvisionBottleneck):
     def forward(self, x: Tensor) -> Tensor:
         """[B, in, h, w] -> [B, 4·planes, h, w]."""
         skip = x if self.downsample is None else conv_norm(*self.downsample, x)
-        x = F.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
-        x = F.relu(conv_norm(self.conv2, self.bn2, x), inplace=True)
-        return F.relu(conv_norm(self.conv3, self.bn3, x) + skip, inplace=True)
+        x = conv_norm(self.conv1, self.bn1, x).relu_()
+        x = conv_norm(self.conv2, self.bn2, x).relu_()
+        return conv_norm(self.conv3, self.bn3, x).add_(skip).relu_()
 
 
 class Stem(nn.Module):
@@ -39,8 +38,8 @@ class Stem(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W], ImageNet-normalised -> [B, 256, H/4, W/4]."""
         x = images.contiguous(memory_format=torch.channels_last)
-        x = F.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
-        x = F.relu(conv_norm(self.conv2, self.bn2, x), inplace=True)
+        x = conv_norm(self.conv1, self.bn1, x).relu_()
+        x = conv_norm(self.conv2, self.bn2, x).relu_()
         return self.layer1(x)
 
     def init_weights(self) -> None:

@@ -66,7 +66,7 @@ class Attention(nn.Module):
         with torch.autocast(q.device.type, enabled=False):
             scores = (q.float() * self.scale) @ k.float().transpose(2, 3)
             if bias is not None:
-                scores = scores + bias[..., : q.shape[2], :].float()
+                scores += bias[..., : q.shape[2], :]
             return scores.softmax(dim=3)
 
 
