@@ -10,12 +10,13 @@ import os
 from pathlib import Path
 
 from lib.config import load_cfg
-from lib.core import benchmark
+from lib.core import benchmark, benchmark_plot
 from lib.core.benchmark_data import decode_ms, loader_rates
 from lib.core.results import write_json
 from lib.core.runtime import PRECISIONS, RUNTIMES
 from lib.utils.arguments import command_parser, overrides
 from lib.utils.distributed import join_world
+from lib.utils.drawing import save_image
 from lib.utils.errors import run_command
 from lib.utils.machine import tune
 
@@ -31,6 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--runtime", nargs="+", default=["eager"], choices=RUNTIMES)
     parser.add_argument("--no-training", action="store_true", help="inference only")
     parser.add_argument("--rounds", type=int, default=9, help="runs of each variant")
+    parser.add_argument("--plot", help="with --growth: also draw it to this picture")
     parser.add_argument("--json", help="also write the figures to this file")
     return parser.parse_args()
 
@@ -56,6 +58,8 @@ def main() -> None:
         )
         for tokens, part in rows.items():
             print(f"\n{tokens} visual tokens\n{benchmark.as_table(part)}", flush=True)
+        if arguments.plot:
+            save_image(arguments.plot, benchmark_plot.growth_picture(rows))
         content["growth"] = {str(n): benchmark.as_json(part) for n, part in rows.items()}
     else:
         rows = benchmark.inference_rows(

@@ -5,6 +5,8 @@
 
 import ctypes
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,9 +24,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Where `tune` found that MKL is slow, as a 1×1 convolution, which goes to oneDNN.
     """
-    if not _routed or x.dtype != torch.float32 or x.device.type != "cpu":
-        return F.linear(x, weight, bias)
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    plain = x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+    if plain or not _routed:
         return F.linear(x, weight, bias)
     pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # channels last, as they lie
     mixed = F.conv2d(pixels, weight[:, :, None, None], bias)
@@ -36,6 +37,17 @@ def tune() -> None:
     global _routed
     _keep_memory()
     _routed = torch.backends.mkldnn.is_available() and _is_amd()
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Go without the detour, for what hands the network to another runtime."""
+    global _routed
+    before, _routed = _routed, False
+    try:
+        yield
+    finally:
+        _routed = before
 
 
 def _keep_memory() -> None:
