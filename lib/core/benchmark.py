@@ -42,7 +42,8 @@ class Row:
     gmacs: float  # executed, of one image
     parameters: int
     peak_mb: float | None  # of tensors beyond weights; None where the runtime hides it
-    of_limit: float
+    of_limit: float  # share of the limit that the work in that time is
+    limit_gflops: float  # the highest rate of a large kernel in the same run
     to_none: float | None = None  # time of the `none` row over this one's
 
 
@@ -213,9 +214,11 @@ def describe_machine(device: torch.device) -> dict[str, str]:
 
 def as_table(rows: Iterable[Row]) -> str:
     """Lay rows out as a Markdown table."""
-    head = "task prune precision batch runtime ms/image images/s GMACs Mparams peak-MB limit × none"
-    columns = [*head.split()[:-2], "× none"]
-    lines = [columns, ["---"] * len(columns)]
+    columns = (
+        "task", "prune", "precision", "batch", "runtime", "ms/image", "images/s", "GMACs",
+        "Mparams", "peak MB", "of limit", "limit GFLOP/s", "× none",
+    )  # fmt: skip
+    lines = [list(columns), ["---"] * len(columns)]
     for row in rows:
         lines.append(
             [
@@ -223,7 +226,8 @@ def as_table(rows: Iterable[Row]) -> str:
                 f"{row.ms_per_image:.2f}", f"{row.images_per_s:.1f}", f"{row.gmacs:.2f}",
                 f"{row.parameters / 1e6:.2f}",
                 "–" if row.peak_mb is None else f"{row.peak_mb:.0f}",
-                f"{row.of_limit:.2f}", "–" if row.to_none is None else f"{row.to_none:.2f}",
+                f"{row.of_limit:.2f}", f"{row.limit_gflops:.0f}",
+                "–" if row.to_none is None else f"{row.to_none:.2f}",
             ]
         )  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -270,6 +274,7 @@ def _row(
         parameters=sum(weight.numel() for weight in model.parameters()),
         peak_mb=peak,
         of_limit=2e9 * gmacs * batch / seconds / limit,
+        limit_gflops=limit / 1e9,
         to_none=None if dense is None else dense / seconds,
     )
 

@@ -33,6 +33,7 @@ def growth_picture(rows: Mapping[int, Sequence[Row]]) -> np.ndarray:
         xscale="log", yscale="log", xlabel="visual tokens", ylabel="ms an image, fp32, batch 1"
     )
     axes.set_xticks(list(rows), [str(count) for count in rows])
+    axes.margins(x=0.12)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
