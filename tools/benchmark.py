@@ -14,7 +14,7 @@ from lib.core import benchmark, benchmark_plot
 from lib.core.benchmark_data import decode_ms, loader_rates
 from lib.core.results import write_json
 from lib.core.runtime import PRECISIONS, RUNTIMES
-from lib.utils.arguments import command_parser, overrides
+from lib.utils.arguments import command_parser, one_of, overrides, positive, several
 from lib.utils.distributed import join_world
 from lib.utils.drawing import save_image
 from lib.utils.errors import run_command
@@ -24,17 +24,25 @@ from lib.utils.machine import tune
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser(__doc__)
-    parser.add_argument("--growth", action="store_true", help="time against visual tokens")
-    parser.add_argument("--data", action="store_true", help="the loader against bare decoding")
-    parser.add_argument("--decode", action="store_true", help="heatmaps to joints")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--precision", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
-    parser.add_argument("--runtime", nargs="+", default=["eager"], choices=RUNTIMES)
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--growth", action="store_true", help="time against visual tokens")
+    instead.add_argument("--data", action="store_true", help="the loader against bare decoding")
+    instead.add_argument("--decode", action="store_true", help="heatmaps to joints")
+    parser.add_argument("--batch", type=several(positive), default=[1, 16], metavar="N[,N ...]")
+    for name, known, default in (
+        ("precision", PRECISIONS, list(PRECISIONS)),
+        ("runtime", RUNTIMES, ["eager"]),
+    ):
+        kind = several(one_of(known))
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar=",".join(known))
     parser.add_argument("--no-training", action="store_true", help="inference only")
-    parser.add_argument("--rounds", type=int, default=9, help="runs of each variant")
+    parser.add_argument("--rounds", type=positive, default=9, help="runs of each variant")
     parser.add_argument("--plot", help="with --growth: also draw it to this picture")
     parser.add_argument("--json", help="also write the figures to this file")
-    return parser.parse_args()
+    arguments = parser.parse_intermixed_args()
+    if arguments.plot and not arguments.growth:
+        parser.error("--plot needs --growth")
+    return arguments
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from lib.utils.errors import run_command
 
 def main() -> None:
     """Find the people of the test set, write what was found, print its PCKh."""
-    arguments = command_parser(__doc__).parse_args()
+    arguments = command_parser(__doc__).parse_intermixed_args()
     with open_session(arguments.cfg, overrides(arguments), "test") as session:
         scores = score_checkpoint(session.cfg, session.world, session.folder)
         if session.world.is_first:

@@ -8,7 +8,7 @@ from lib.utils.errors import run_command
 
 def main() -> None:
     """Train, test after every epoch, and say where the results lie."""
-    arguments = command_parser(__doc__).parse_args()
+    arguments = command_parser(__doc__).parse_intermixed_args()
     with open_session(arguments.cfg, overrides(arguments), "train") as session:
         trainer = Trainer(session.cfg, session.world, session.folder, session.log_folder)
         trainer.run()

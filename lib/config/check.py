@@ -84,6 +84,15 @@ def _is_size(value: Sequence[int], cfg: Node) -> bool:
     return len(value) == 2 and min(value) >= 1
 
 
+def _is_heatmap(value: Sequence[int], cfg: Node) -> bool:
+    return _is_size(value, cfg) and min(value) >= 2
+
+
+def _names_layers(extra: Node, cfg: Node) -> bool:
+    layers = extra.get("PRETRAINED_LAYERS", [])
+    return isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers)
+
+
 def _patch_fits(patch: Sequence[int], cfg: Node) -> bool:
     return all(side // 4 % p == 0 for side, p in zip(cfg.MODEL.IMAGE_SIZE, patch, strict=True))
 
@@ -127,10 +136,12 @@ RULES: tuple[Rule, ...] = (
     # The network
     _one_of("MODEL.TARGET_TYPE", "gaussian"),
     *_rules(
-        "MODEL.IMAGE_SIZE MODEL.HEATMAP_SIZE MODEL.PATCH_SIZE",
+        "MODEL.IMAGE_SIZE MODEL.PATCH_SIZE",
         "be [width, height], both 1 or more",
         _is_size,
     ),
+    Rule("MODEL.HEATMAP_SIZE", "be [width, height], both 2 or more", _is_heatmap),
+    Rule("MODEL.EXTRA", "name PRETRAINED_LAYERS in a list", _names_layers),
     Rule(
         "MODEL.IMAGE_SIZE",
         "be divisible by 4, the stride of the stem",
@@ -216,6 +227,8 @@ def _unused(keys: str, reason: str, when: Callable[[Node], bool]) -> list[Unused
 
 
 NO_LONGER_USED: tuple[Unused, ...] = (
+    Unused("TRAIN.CHECKPOINT", "TRAIN.RESUME is False", lambda cfg: not cfg.TRAIN.RESUME),
+    Unused("TRAIN.ADAM_EPS", "sgd has none", lambda cfg: cfg.TRAIN.OPTIMIZER == "sgd"),
     Unused("GPUS", "the first is used; run torchrun for more", lambda cfg: len(cfg.GPUS) > 1),
     Unused("RANK", "torchrun says it"),
     Unused("MODEL.TAG_PER_JOINT", "of networks for many people at once"),

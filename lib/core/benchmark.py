@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
+from lib.config.check import check
 from lib.core.optimizer import build_optimizer
 from lib.core.runtime import autocast, build_runner
 from lib.models import build_model
@@ -54,6 +55,7 @@ def variant(cfg: CfgNode, prune: str, **changes: Any) -> CfgNode:
     cfg.MODEL.SPARSITY.PRUNE = prune
     for key, value in changes.items():
         cfg.MODEL[key] = value
+    check(cfg)
     cfg.freeze()
     return cfg
 

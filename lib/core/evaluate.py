@@ -128,6 +128,16 @@ def load_gt(path: str | Path) -> dict[str, np.ndarray]:
     }
     for key, shape in shapes.items():
         _check_array(path, key, gt[key], [shape])
+    low, high = gt["headboxes_src"].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        sized = np.linalg.norm(high - low, axis=0) > 0  # nan is not
+    if not sized.all():
+        raise UserError(f"{path}: the head box of person {int(np.argmin(sized))} has no size")
+    annotated = np.transpose(gt["jnt_missing"] == 0)[..., None]
+    placed = np.isfinite(np.transpose(gt["pos_gt_src"], (2, 0, 1))) | ~annotated
+    if not placed.all():
+        person = int(np.argmin(placed.all(axis=(1, 2))))
+        raise UserError(f"{path}: an annotated joint of person {person} is not a number")
     # Pelvis, thorax and neck are scored in no part and spelled in several ways.
     wrong = [
         (index, joint)

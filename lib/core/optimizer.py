@@ -33,14 +33,15 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> optim.Optimizer:
 def build_schedule(
     cfg: CfgNode, optimizer: optim.Optimizer, steps_per_epoch: int
 ) -> optim.lr_scheduler.LambdaLR:
-    """Build `TRAIN.LR_SCHEDULER`, which is stepped once a training step."""
+    """Build `TRAIN.LR_SCHEDULER`, which is stepped once a training step, from BEGIN_EPOCH on."""
     train = cfg.TRAIN
-    total = train.END_EPOCH * steps_per_epoch
+    begin, total = train.BEGIN_EPOCH * steps_per_epoch, train.END_EPOCH * steps_per_epoch
     end = train.LR_END / train.LR
 
     def factor(step: int) -> float:
         if step < train.WARMUP_STEPS:
             return (step + 1) / train.WARMUP_STEPS
+        step += begin
         if train.LR_SCHEDULER == "CosineAnnealingLR":
             done = (step - train.WARMUP_STEPS) / max(1, total - train.WARMUP_STEPS)
             return end + (1 - end) * (1 + math.cos(math.pi * min(1.0, done))) / 2

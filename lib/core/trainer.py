@@ -92,6 +92,8 @@ class Trainer:
                 except NotFiniteError as error:
                     raise self._located(error) from None
                 self._end_epoch(loss)
+                if stopping.is_set():
+                    raise KeyboardInterrupt
         self._save_weights("final_state.pth")
 
     def _draw(self, step: Step) -> None:
@@ -107,8 +109,7 @@ class Trainer:
         names = [self.dataset.records[index].image for index in error.samples]
         return UserError(
             f"epoch {self.progress.epoch}, step {self.progress.step}: {error} "
-            f"on {', '.join(names)}; lower TRAIN.LR or raise TRAIN.WARMUP_STEPS; "
-            "the last checkpoint is whole"
+            f"on {', '.join(names)}; lower TRAIN.LR or raise TRAIN.WARMUP_STEPS"
         )
 
     def _end_epoch(self, loss: float) -> None:
@@ -144,6 +145,7 @@ class Trainer:
             "optimizer": self.training.optimizer.state_dict(),
             "schedule": self.training.schedule.state_dict(),
             "progress": vars(self.progress),
+            "steps": len(self.loader),
             "random": torch.get_rng_state(),
             "seed": self.cfg.SEED,
             "config": self.cfg.dump(),
@@ -166,16 +168,27 @@ class Trainer:
     def _restore(self, state: Any, path: Path) -> None:
         if not isinstance(state, dict) or state.get("format") != checkpoint.FORMAT:
             raise UserError(f"{path} is not a training checkpoint of format {checkpoint.FORMAT}")
-        if state["seed"] != self.cfg.SEED:
-            raise UserError(f"{path} was trained with SEED {state['seed']}, not {self.cfg.SEED}")
+        here = {"seed": self.cfg.SEED, "steps": len(self.loader)}
+        for name, value in here.items():
+            if state.get(name) != value:
+                raise UserError(
+                    f"{path} was trained with {name} {state.get(name)}, here it is {value}: "
+                    "go on with the same SEED, batch size, people and processes"
+                )
+        if state.get("config") != self.cfg.dump():
+            log.warning("the configuration is not the one of %s; rates go on as there", path)
         try:
             self.network.load_state_dict(state["model"])  # counters of batch norm too
             self.training.optimizer.load_state_dict(state["optimizer"])
             self.training.schedule.load_state_dict(state["schedule"])
-            self.progress.__dict__.update(state["progress"])
+            self.progress = Progress(**state["progress"])
+            if not self.progress.epoch * here["steps"] + self.progress.step >= 0:
+                raise ValueError("its progress is below 0")
             torch.set_rng_state(state["random"])
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise UserError(f"{path} does not fit this training: {error}") from None
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise UserError(
+                f"{path} does not fit this network and TRAIN.OPTIMIZER: {error}"
+            ) from None
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from lib.dataset.transforms import (
 )
 from lib.utils.errors import UserError
 
+_FARTHEST = 1e6  # pixels; no picture is as large
+
 
 @dataclass(frozen=True, eq=False)
 class Record:
@@ -88,8 +90,10 @@ def _read_numbers(entry: dict, key: str, shape: tuple[int, ...], where: str) -> 
         raise UserError(f"{where}: `{key}` should hold numbers in the shape {shape}") from None
     if numbers.shape != shape:
         raise UserError(f"{where}: `{key}` has the shape {numbers.shape}, it should have {shape}")
-    if not np.isfinite(numbers).all():
-        raise UserError(f"{where}: `{key}` holds a number that is not finite")
+    if not (np.abs(numbers) < _FARTHEST).all():  # nan is not either
+        raise UserError(
+            f"{where}: `{key}` holds a number that is not finite or beyond all pictures"
+        )
     return numbers
 
 

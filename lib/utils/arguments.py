@@ -1,11 +1,14 @@
 """The arguments that the HRNet family's commands share."""
 
 import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
 def command_parser(description: str) -> argparse.ArgumentParser:
     """Build a parser of `--cfg FILE [--modelDir D] [--logDir D] [--dataDir D] KEY VALUE ...`.
 
+    Parse with `parse_intermixed_args`: keys may stand before, between and behind the options.
     The directories come out as `model_dir`, `log_dir` and `data_dir`, the overrides as `opts`.
     """
     parser = argparse.ArgumentParser(description=description)
@@ -14,7 +17,7 @@ def command_parser(description: str) -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name}Dir", dest=f"{name}_dir", metavar="DIR", help=f"replaces {key}"
         )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="override keys")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys")
     return parser
 
 
@@ -26,4 +29,27 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
         ("DATA_DIR", arguments.data_dir),
     )
     given = [word for key, value in directories if value is not None for word in (key, value)]
-    return [*arguments.opts, *given]
+    return [*given, *arguments.opts]
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def one_of(known: Sequence[str]) -> Callable[[str], str]:
+    """Make a reader of one of the known words."""
+
+    def read(text: str) -> str:
+        if text not in known:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(known)}")
+        return text
+
+    return read
+
+
+def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """Make a reader of values with commas between them."""
+    return lambda text: [kind(part) for part in text.split(",")]

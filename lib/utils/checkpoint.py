@@ -57,6 +57,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             f"({len(missing)} of {len(wanted)}); test with the configuration it was trained with"
         )
     _check_shapes({name: weights[name] for name in wanted}, wanted, path)
+    broken = [name for name in wanted if not weights[name].isfinite().all()]
+    if broken:
+        raise UserError(f"{path} holds numbers that are not finite, in {_some(broken)}")
     model.load_state_dict({name: weights[name] for name in wanted}, strict=False)
     extra = [name for name in weights if name not in wanted and not _is_fixed(name, model)]
     left = f"; {len(extra)} not of this network left out ({_some(extra)})" if extra else ""
@@ -94,7 +97,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{path} holds no weights")
-    strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    strange = [
+        str(name)
+        for name, value in content.items()
+        if not (isinstance(name, str) and isinstance(value, Tensor))
+    ]
     if strange:
         raise UserError(f"{path} holds no weights: {_some(strange)} are not tensors")
     return dict(content)

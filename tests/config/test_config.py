@@ -192,7 +192,7 @@ def test_wrong_type(write: Callable[..., Path], key: str, value: Any) -> None:
 
 IMPOSSIBLE = [
     ("TRAIN.PRECISION", "fp8"), ("TEST.PRECISION", "half"), ("TRAIN.ADAM_EPS", 0),
-    ("TEST.RUNTIME", "onnx"),
+    ("TEST.RUNTIME", "onnx"), ("MODEL.HEATMAP_SIZE", [1, 64]),
     ("GPUS", "[]"), ("GPUS", "[-1]"), ("GPUS", "[0, 0]"), ("WORKERS", -1), ("PRINT_FREQ", 0),
     ("SEED", -1), ("MODEL.NUM_JOINTS", 0), ("MODEL.TARGET_TYPE", "offset"),
     ("MODEL.IMAGE_SIZE", [192]), ("MODEL.IMAGE_SIZE", [194, 256]), ("MODEL.IMAGE_SIZE", [0, 256]),
@@ -223,7 +223,7 @@ def test_impossible_value(write: Callable[..., Path], key: str, value: Any) -> N
 
 
 def test_each_rule_is_tried() -> None:
-    tried = {key for key, _ in IMPOSSIBLE} | {"LOSS.TOPK", "TRAIN.NESTEROV"}
+    tried = {key for key, _ in IMPOSSIBLE} | {"MODEL.EXTRA", "LOSS.TOPK", "TRAIN.NESTEROV"}
     assert {rule.key for rule in RULES} == tried
 
 

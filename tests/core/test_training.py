@@ -133,3 +133,10 @@ def test_joints_go_back_to_where_they_came_from() -> None:
         for j, c, s in zip(joints, center, scale, strict=True)
     ]
     np.testing.assert_allclose(to_image(np.stack(cells), center, scale, size), joints, atol=1e-9)
+
+
+def test_a_run_that_begins_later_has_the_later_rate() -> None:
+    cfg = get_cfg()
+    cfg.TRAIN.LR, cfg.TRAIN.LR_STEP = 0.5, [2, 3]
+    cfg.TRAIN.BEGIN_EPOCH, cfg.TRAIN.END_EPOCH = 2, 4
+    assert rates(cfg, 3)[:6] == pytest.approx([0.05] * 3 + [0.005] * 3)

@@ -329,6 +329,40 @@ def test_bad_checkpoints_are_told_in_one_line(desk: Desk) -> None:
     _fails_with(desk.on_cfg("test", "TEST.MODEL_FILE", bad), "bad.pth")
 
 
+def test_going_on_asks_for_the_same_steps(desk: Desk) -> None:
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
+    changed = ("AUTO_RESUME", "True", "TRAIN.BATCH_SIZE_PER_GPU", 4)
+    _fails_with(desk.on_cfg("train", *changed), "steps 3, here it is 5")
+
+
+def test_a_broken_training_checkpoint_is_told_in_one_line(desk: Desk) -> None:
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
+    path = desk.results / "checkpoint.pth"
+    whole = read_checkpoint(path)
+    for key, value in (("optimizer", 3), ("progress", {"epoch": "x"}), ("format", 0), ("seed", 7)):
+        torch.save(whole | {key: value}, path)
+        _fails_with(desk.on_cfg("train", "AUTO_RESUME", "True"), "checkpoint.pth")
+
+
+def test_options_may_stand_behind_keys(desk: Desk) -> None:
+    outcome = desk.run(
+        "train", "--cfg", desk.yaml, "DATASET.ROOT", desk.data, "MODEL.SPARSITY.JOINT_HOPS", "-1",
+        "TRAIN.END_EPOCH", "1", "--modelDir", desk.folder / "out", "--logDir", desk.folder / "log",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert (desk.folder / "out/synthetic/pose_tokenpose_s/small/final_state.pth").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["--batch", "0"], ["--rounds", "0"], ["--runtime", "fast"], ["--plot", "p.png"]]
+)
+def test_bad_arguments_of_the_benchmark_are_told(desk: Desk, words: list[str]) -> None:
+    outcome = desk.run("benchmark", "--cfg", desk.yaml, *words)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+    assert words[0].strip("-") in outcome.err
+
+
 def test_bad_predictions_are_told_in_one_line(desk: Desk) -> None:
     gt = desk.data / "annot/gt_valid.mat"
     _fails_with(desk.run("evaluate", "--gt", gt, "--pred", "none.mat"), "none.mat")

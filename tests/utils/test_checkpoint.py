@@ -109,6 +109,14 @@ def test_refuses_damaged_files(model: nn.Module, tmp_path: Path) -> None:
         torch.save(content, tmp_path / f"{name}.pth")
         with pytest.raises(UserError, match="holds no weights"):
             load_weights(model, tmp_path / f"{name}.pth")
+    torch.save({1: torch.zeros(2)}, tmp_path / "numbered.pth")
+    with pytest.raises(UserError, match="holds no weights"):
+        load_weights(model, tmp_path / "numbered.pth")
+    weights = model.state_dict()
+    weights["head.1.bias"] = torch.full_like(weights["head.1.bias"], float("nan"))
+    torch.save(weights, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match=r"not finite, in head\.1\.bias"):
+        load_weights(model, tmp_path / "nan.pth")
     for missing in (tmp_path / "none.pth", tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(UserError):
             read_weights(missing)
