@@ -10,7 +10,6 @@ from yacs.config import CfgNode
 from lib.core.benchmark import interleave
 from lib.dataset import build_dataset, build_train_loader
 from lib.dataset.heatmap import decode, encode
-from lib.dataset.images import decode_image
 
 
 def loader_rates(cfg: CfgNode, samples: int = 400, rounds: int = 5) -> dict[str, float]:
@@ -26,10 +25,11 @@ def loader_rates(cfg: CfgNode, samples: int = 400, rounds: int = 5) -> dict[str,
     dataset.records = list(dataset.records) * max(1, samples // len(dataset))
     loader = build_train_loader(cfg, dataset)
     cv2.setNumThreads(1)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
     def bare() -> None:
         for record in dataset.records:
-            decode_image(dataset.images.read(record.image), record.image)
+            cv2.imdecode(np.frombuffer(dataset.images.read(record.image), np.uint8), flags)
 
     def load() -> None:
         for _ in loader:

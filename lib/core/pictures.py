@@ -40,8 +40,7 @@ def debug_pictures(cfg: CfgNode, step: Step, skeleton: Skeleton) -> dict[str, np
 def contact_sheet(dataset: PoseDataset, found: Predictions, most: int = 24) -> np.ndarray:
     """Draw the first people of a set in their crops, annotated (left) and found (right of it).
 
-    uint8 [H, W, 3], RGB; people without annotation are shown as they were found, twice the joints
-    being none.
+    uint8 [H, W, 3], RGB. Without annotation the left picture of a pair shows no joints.
     """
     pairs = []
     for index in range(min(most, len(dataset))):

@@ -182,7 +182,7 @@ class Trainer:
             self.training.optimizer.load_state_dict(state["optimizer"])
             self.training.schedule.load_state_dict(state["schedule"])
             self.progress = Progress(**state["progress"])
-            if not self.progress.epoch * here["steps"] + self.progress.step >= 0:
+            if min(self.progress.epoch, self.progress.step) < 0:
                 raise ValueError("its progress is below 0")
             torch.set_rng_state(state["random"])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
