@@ -29,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     instead.add_argument("--data", action="store_true", help="the loader against bare decoding")
     instead.add_argument("--decode", action="store_true", help="heatmaps to joints")
     parser.add_argument("--batch", type=several(positive), default=[1, 16], metavar="N[,N ...]")
+    parser.add_argument("--train-batch", type=several(positive), default=[8], metavar="N[,N ...]")
     for name, known, default in (
         ("precision", PRECISIONS, list(PRECISIONS)),
         ("runtime", RUNTIMES, ["eager"]),
@@ -76,8 +77,9 @@ def main() -> None:
         )  # fmt: skip
         if not arguments.no_training:
             rows += benchmark.training_rows(
-                cfg, device, precisions=arguments.precision, rounds=arguments.rounds
-            )
+                cfg, device, precisions=arguments.precision, batches=arguments.train_batch,
+                rounds=arguments.rounds,
+            )  # fmt: skip
         print(benchmark.as_table(rows))
         content["rows"] = benchmark.as_json(rows)
     if arguments.json:

@@ -101,23 +101,25 @@ def training_rows(
     *,
     prune: Sequence[str] = PRUNE_MODES,
     precisions: Sequence[str] = ("fp32", "bf16"),
-    batch: int = 8,
+    batches: Sequence[int] = (8,),
     rounds: int = 7,
 ) -> list[Row]:
     """Time a training step: forward, backward, optimizer. Its work is three times the forward's."""
-    models = {mode: _model(variant(cfg, mode), device).train() for mode in prune}
+    models = {mode: _model(variant(cfg, mode), device) for mode in prune}
     size = tuple(cfg.MODEL.IMAGE_SIZE)
     macs = {mode: 3 * count_macs(model, size) for mode, model in models.items()}
-    images, rows = _images(batch, size, device), []
-    for precision in precisions:
-        tasks = {mode: _train(cfg, models[mode].train(), images, precision) for mode in prune}
-        times, limit = _times_and_limit(tasks, device, precision, rounds)
-        for mode, seconds in times.items():
-            peak = peak_memory(tasks[mode], device)
-            rows.append(
-                _row("train", mode, precision, batch, "eager", seconds, macs[mode], models[mode],
-                     peak, limit, times.get("none"))
-            )  # fmt: skip
+    rows = []
+    for batch in batches:
+        images = _images(batch, size, device)
+        for precision in precisions:
+            tasks = {mode: _train(cfg, models[mode].train(), images, precision) for mode in prune}
+            times, limit = _times_and_limit(tasks, device, precision, rounds)
+            for mode, seconds in times.items():
+                peak = peak_memory(tasks[mode], device)
+                rows.append(
+                    _row("train", mode, precision, batch, "eager", seconds, macs[mode],
+                         models[mode], peak, limit, times.get("none"))
+                )  # fmt: skip
     return rows
 
 

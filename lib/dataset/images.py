@@ -93,7 +93,7 @@ def is_jpeg(data: bytes) -> bool:
 
 
 def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
-    """Decode a picture to RGB, uint8 [H, W, 3], as stored: EXIF's orientation is not applied.
+    """Decode a picture to BGR, uint8 [H, W, 3], as stored: EXIF's orientation is not applied.
 
     `reduce` 2, 4 or 8 decodes a JPEG at that fraction of its size (rounded up), which is quicker
     than to decode all of it: its blocks are left smaller (`reduced_matrix` fits the crop to it).
@@ -106,4 +106,4 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
         image = None
     if image is None:
         raise UserError(f"{name}: the file is not an image that can be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image

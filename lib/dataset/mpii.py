@@ -184,7 +184,8 @@ class PoseDataset(Dataset):
         factor = reduction(view.scale, self.image_size) if reducible else 1
         image = decode_image(data, name, factor)
         crop = crop_image(image, reduced_matrix(matrix, factor), self.image_size)
-        return crop if self.color_rgb else cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
+        # Turned here, not when decoding: the crop is the smaller picture.
+        return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if self.color_rgb else crop
 
 
 def open_images(root: str | Path, data_format: str) -> ImageSource:

@@ -45,7 +45,7 @@ def test_work_is_counted_with_attention_and_shrinks_with_the_tokens(small_cfg: M
 def test_rows_of_one_table_belong_together(small_cfg: MakeCfg) -> None:
     rows = benchmark.inference_rows(
         small_cfg(), CPU, batches=(2,), precisions=("fp32",), rounds=1
-    ) + benchmark.training_rows(small_cfg(), CPU, batch=2, precisions=("fp32",), rounds=1)
+    ) + benchmark.training_rows(small_cfg(), CPU, batches=(2,), precisions=("fp32",), rounds=1)
     assert [(row.task, row.prune) for row in rows] == [
         (task, prune) for task in ("infer", "train") for prune in benchmark.PRUNE_MODES
     ]

@@ -214,7 +214,7 @@ def test_what_cannot_be_read_is_named(cfg: CfgNode) -> None:
         one_line(lambda data=data: decode_image(data, "odd.jpg"), "odd.jpg")
 
 
-def test_pictures_are_decoded_to_rgb_as_stored() -> None:
+def test_pictures_are_decoded_to_bgr_as_stored() -> None:
     red = np.zeros((10, 20, 3), np.uint8)
     red[..., 2] = 255  # OpenCV writes BGR
     plain = cv2.imencode(".jpg", red)[1].tobytes()
@@ -224,8 +224,8 @@ def test_pictures_are_decoded_to_rgb_as_stored() -> None:
     for data in (plain, plain[:2] + exif + plain[2:]):
         image = decode_image(data, "red.jpg")
         assert image.shape == (10, 20, 3)
-        assert (image.mean((0, 1)) > (250, -1, -1)).all()
-        assert (image.mean((0, 1)) < (256, 5, 5)).all()
+        assert (image.mean((0, 1)) > (-1, -1, 250)).all()
+        assert (image.mean((0, 1)) < (5, 5, 256)).all()
 
 
 # Samples
