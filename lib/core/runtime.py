@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.utils.errors import UserError
-from lib.utils.machine import plain_kernels
+from lib.utils.machine import exporting
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class OpenVino:
         example = torch.zeros(2, 3, height, width)
         shapes = ({0: torch.export.Dim("batch", min=1, max=4096)},)
         plain = copy.deepcopy(model).cpu().eval()
-        with torch.no_grad(), plain_kernels():
+        with torch.no_grad(), exporting():
             exported = torch.export.export(plain, (example,), dynamic_shapes=shapes)
         self._model = openvino.convert_model(exported)
         self._compiled: dict[int, Callable] = {}

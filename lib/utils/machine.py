@@ -17,6 +17,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _LARGEST = 2**31 - 1
 
 _routed = False  # whether linear layers go through oneDNN
+_exporting = False  # whether the network is being handed to another runtime
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -25,11 +26,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Where `tune` found that MKL is slow, as a 1×1 convolution, which goes to oneDNN.
     """
     plain = x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
-    if plain or not _routed:
+    if plain or not _routed or _exporting:
         return F.linear(x, weight, bias)
     pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # channels last, as they lie
     mixed = F.conv2d(pixels, weight[:, :, None, None], bias)
     return mixed.permute(0, 2, 3, 1).view(*x.shape[:-1], -1)
+
+
+def largest(x: Tensor, count: int) -> Tensor:
+    """Indices of the `count` largest of each row of x [..., rows, n], in no order.
+
+    OpenVINO finds them 2-3 times as fast in columns; PyTorch in rows, where they lie.
+    """
+    if _exporting:
+        columns = x.transpose(-2, -1).topk(count, dim=-2, sorted=False).indices
+        return columns.transpose(-2, -1)
+    return x.topk(count, dim=-1, sorted=False).indices
 
 
 def tune() -> None:
@@ -40,14 +52,14 @@ def tune() -> None:
 
 
 @contextmanager
-def plain_kernels() -> Iterator[None]:
-    """Go without the detour, for what hands the network to another runtime."""
-    global _routed
-    before, _routed = _routed, False
+def exporting() -> Iterator[None]:
+    """Compute in the form that other runtimes like, while the network is handed to one."""
+    global _exporting
+    before, _exporting = _exporting, True
     try:
         yield
     finally:
-        _routed = before
+        _exporting = before
 
 
 def _keep_memory() -> None:

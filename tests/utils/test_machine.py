@@ -45,3 +45,12 @@ def test_tuning_twice_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     machine.tune()
     machine.tune()
     torch.randn(1 << 22).sum()  # memory is taken and given back as before
+
+
+def test_rows_and_columns_hold_the_same_largest() -> None:
+    x = torch.rand(2, 5, 9)
+    plain = machine.largest(x, 4).sort(dim=2).values
+    with machine.exporting():
+        exported = machine.largest(x, 4).sort(dim=2).values
+    assert torch.equal(plain, exported)
+    assert torch.equal(plain, x.argsort(dim=2)[:, :, -4:].sort(dim=2).values)
