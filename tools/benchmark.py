@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=several(positive), default=[1, 16], metavar="N[,N ...]")
     parser.add_argument("--train-batch", type=several(positive), default=[8], metavar="N[,N ...]")
     for name, known, default in (
-        ("precision", PRECISIONS, list(PRECISIONS)),
+        ("precision", PRECISIONS, ["fp32", "bf16"]),
         ("runtime", RUNTIMES, ["eager"]),
     ):
         kind = several(one_of(known))

@@ -117,13 +117,15 @@ RULES: tuple[Rule, ...] = (
     ),
     *_rules(
         """WORKERS MODEL.SPARSITY.JOINT_DEPTH DATASET.SCALE_FACTOR DATASET.ROT_FACTOR
-        DATASET.NUM_JOINTS_HALF_BODY TRAIN.LR_END TRAIN.WARMUP_STEPS TRAIN.WD TRAIN.BEGIN_EPOCH""",
+        DATASET.NUM_JOINTS_HALF_BODY TRAIN.LR_END TRAIN.WARMUP_STEPS TRAIN.WD TRAIN.BEGIN_EPOCH
+        TRAIN.CLIP_GRAD TRAIN.SKIP_NOT_FINITE TRAIN.CHECKPOINT_STEPS TRAIN.CHECKPOINT_MINUTES
+        DATASET.SKIP_BAD_IMAGES""",
         "be 0 or more",
         lambda value, cfg: value >= 0,
     ),
     *_rules(
         """PRINT_FREQ MODEL.NUM_JOINTS MODEL.DIM MODEL.TRANSFORMER_DEPTH MODEL.TRANSFORMER_HEADS
-        TRAIN.BATCH_SIZE_PER_GPU TEST.BATCH_SIZE_PER_GPU""",
+        TRAIN.BATCH_SIZE_PER_GPU TRAIN.ACCUMULATE TEST.BATCH_SIZE_PER_GPU""",
         "be 1 or more",
         lambda value, cfg: value >= 1,
     ),
@@ -196,9 +198,16 @@ RULES: tuple[Rule, ...] = (
         "lie between 1 and MODEL.NUM_JOINTS {cfg.MODEL.NUM_JOINTS}",
         lambda topk, cfg: not cfg.LOSS.USE_OHKM or 1 <= topk <= cfg.MODEL.NUM_JOINTS,
     ),
-    _one_of("TRAIN.PRECISION", "fp32", "bf16"),
-    _one_of("TEST.PRECISION", "fp32", "bf16"),
+    _one_of("TRAIN.PRECISION", "fp32", "bf16", "fp16"),
+    _one_of("TRAIN.BATCH_NORM", "own", "sync", "frozen"),
+    Rule("TRAIN.EMA_DECAY", "be 0 or more and less than 1", lambda decay, cfg: 0 <= decay < 1),
+    _one_of("TEST.PRECISION", "fp32", "bf16", "fp16"),
     _one_of("TEST.RUNTIME", "eager", "compiled", "openvino"),
+    Rule(
+        "TEST.PRECISION",
+        "be fp32 or bf16 where TEST.RUNTIME is openvino",
+        lambda kind, cfg: kind != "fp16" or cfg.TEST.RUNTIME != "openvino",
+    ),
     _one_of("TRAIN.OPTIMIZER", "adam", "adamw", "sgd"),
     _one_of("TRAIN.LR_SCHEDULER", "MultiStepLR", "CosineAnnealingLR"),
     Rule(

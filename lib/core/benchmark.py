@@ -23,7 +23,7 @@ from yacs.config import CfgNode
 
 from lib.config.check import check
 from lib.core.optimizer import build_optimizer
-from lib.core.runtime import autocast, build_runner
+from lib.core.runtime import TYPES, autocast, build_runner
 from lib.models import build_model
 
 PRUNE_MODES = ("none", "connection", "token")
@@ -174,7 +174,7 @@ def count_macs(model: nn.Module, size: tuple[int, int]) -> float:
 
 def limit_tasks(device: torch.device, precision: str) -> dict[str, tuple[Callable, float]]:
     """Large kernels that show the machine's limit: name -> (task, operations of a run)."""
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    kind = TYPES[precision]
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
     x = torch.randn(16, 256, 64, 64, device=device, dtype=kind)

@@ -2,11 +2,16 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn, optim
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -15,6 +20,7 @@ from lib.core.inference import normalise
 from lib.core.runtime import autocast
 from lib.dataset.heatmap import encode
 from lib.dataset.transforms import crop_to_heatmap
+from lib.utils.distributed import World, any_of
 from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -22,11 +28,17 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """How far a training has come: `step` batches into `epoch`, 0-based; the best score so far."""
+    """How far a training has come: `step` steps into `epoch`, 0-based, and what it met on the way.
+
+    `skipped` counts steps without a finite loss or gradient, `bad` the people (by index) of
+    unreadable images.
+    """
 
     epoch: int = 0
     step: int = 0
     best: float = -1.0
+    skipped: int = 0
+    bad: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -40,45 +52,127 @@ class Step:
 
 
 class NotFiniteError(UserError):
-    """A loss that is not a number; `samples` are the indices of the batch."""
+    """A loss or gradient that is not finite; `samples` are the indices of the batch."""
 
-    def __init__(self, loss: float, samples: list[int]) -> None:
-        super().__init__(f"the loss is {loss}")
+    def __init__(self, what: str, samples: list[int]) -> None:
+        super().__init__(what)
         self.samples = samples
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a training step works with; sizes are (w, h), `sigma` is in heatmap cells."""
+    """What a training step works with; sizes are (w, h), `sigma` is in heatmap cells.
+
+    A batch is computed in parts of `part` people, whose gradients are summed. `clip` is the largest
+    norm of a gradient (0: any). With `keeps_norms` a failed step leaves batch norm's statistics as
+    they were; `freezes_norms` never changes them.
+    """
 
     model: nn.Module
     criterion: nn.Module
     optimizer: optim.Optimizer
     schedule: optim.lr_scheduler.LRScheduler
-    device: torch.device
+    scaler: torch.amp.GradScaler
+    ema: ModelEmaV3 | None
+    world: World
     precision: str
     image_size: tuple[int, int]
     heatmap_size: tuple[int, int]
     sigma: float
+    part: int
+    clip: float = 0.0
+    keeps_norms: bool = False
+    freezes_norms: bool = False
 
-    def step(self, batch: dict[str, Tensor]) -> Step:
-        """Learn from one batch, as the loader gives it.
+    def start(self) -> None:
+        """Get the network ready to learn."""
+        self.model.train()
+        if self.freezes_norms:
+            for norm in _norms(self.model):
+                norm.eval()
 
-        NotFiniteError, before any weight changes, where the loss is not a number.
+    def step(self, batch: dict[str, Tensor], number: int = 0) -> Step:
+        """Learn from one batch, as the loader gives it, in the training's step `number`.
+
+        NotFiniteError, before any weight changes, where loss or gradient is not finite.
         """
-        batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        device = self.world.device
+        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         joints = crop_to_heatmap(batch["joints"], self.image_size, self.heatmap_size)
         target, weight = encode(joints, batch["visible"], self.heatmap_size, self.sigma)
-        with autocast(self.device, self.precision):
-            output = self.model(normalise(batch["image"]))
-        loss = self.criterion(output, target, weight)
-        if not torch.isfinite(loss):
-            raise NotFiniteError(loss.item(), batch["index"].tolist())
+        norms = _statistics(self.model) if self.keeps_norms else []
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self.schedule.step()
-        return Step(batch, loss.item(), output.detach(), target)
+        people, total, outputs = len(target), torch.zeros((), device=device), []
+        for part in torch.arange(people, device=device).split(self.part):
+            rows = slice(int(part[0]), int(part[-1]) + 1)
+            with self._shared(last=rows.stop == people):
+                with autocast(device, self.precision):
+                    output = self.model(normalise(batch["image"][rows]))
+                loss = self.criterion(output, target[rows], weight[rows]) * (len(part) / people)
+                self.scaler.scale(loss).backward()
+            total += loss.detach()
+            outputs.append(output.detach())
+        self.scaler.unscale_(self.optimizer)
+        try:
+            self._update(total, batch, number)
+        except NotFiniteError:
+            for statistic, before in norms:
+                statistic.copy_(before)
+            raise
+        finally:
+            self.schedule.step()
+        return Step(batch, total.item(), torch.cat(outputs), target)
+
+    def _update(self, loss: Tensor, batch: dict[str, Tensor], number: int) -> None:
+        """Let the gradients change the weights, if all is finite."""
+        weights = [weight for weight in self.model.parameters() if weight.grad is not None]
+        norm = get_total_norm([weight.grad for weight in weights], foreach=True)
+        if not any_of([not (norm + loss).isfinite()], self.world)[0]:
+            if self.clip > 0:
+                clip_grads_with_norm_(weights, self.clip, norm, foreach=True)
+        elif loss.isfinite() and self.scaler.is_enabled():
+            pass  # the scaler leaves this step out, and scales less from now on
+        else:
+            raise NotFiniteError(self._first_not_finite(loss, batch), batch["index"].tolist())
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.ema is not None:
+            self.ema.update(_plain(self.model), step=number)
+
+    def _shared(self, last: bool) -> AbstractContextManager:
+        """Processes share their gradients once a step, with its last part."""
+        if last or not isinstance(self.model, DistributedDataParallel):
+            return nullcontext()
+        return self.model.no_sync()
+
+    @torch.no_grad()
+    def _first_not_finite(self, loss: Tensor, batch: dict[str, Tensor]) -> str:
+        """Name the loss or gradient that is not finite, and the layer it begins in."""
+        model = _plain(self.model)
+        if loss.isfinite():
+            broken = [
+                name
+                for name, weight in model.named_parameters()
+                if weight.grad is not None and not weight.grad.isfinite().all()
+            ]
+            return f"the gradient of {broken[-1] if broken else 'the loss'} is not finite"
+        found: list[str] = []
+
+        def hook(name: str) -> Callable[..., None]:
+            def look(module: nn.Module, inputs: object, output: object) -> None:
+                if isinstance(output, Tensor) and not output.isfinite().all():
+                    found.append(name)
+
+            return look
+
+        hooks = [module.register_forward_hook(hook(name)) for name, module in _leaves(model)]
+        with autocast(self.world.device, self.precision):
+            for part in batch["image"].split(self.part):
+                model(normalise(part))
+        for handle in hooks:
+            handle.remove()
+        layer = f"begins in {found[0]}" if found else "comes from the loss alone"
+        return f"the loss is {loss.item()}, which {layer},"
 
 
 def train_epoch(
@@ -88,14 +182,17 @@ def train_epoch(
     *,
     steps: int,
     print_every: int,
-    after_step: Callable[[Step], None] = lambda step: None,
+    on_failure: Callable[[NotFiniteError], None],
+    after_step: Callable[[Step | None], None] = lambda step: None,
 ) -> float:
     """Train to the end of the epoch of `steps` steps from where `progress` stands.
 
-    Calls `after_step` after each step, when `progress` already counts it. Shows a progress bar on
-    a terminal, and logs a line every `print_every` steps. Returns the mean loss.
+    Calls `after_step` after each step, when `progress` already counts it. A step without a finite
+    loss and gradient goes to `on_failure`, which raises or lets it be left out; its `after_step`
+    gets None. Shows a progress bar on a terminal, and logs a line every `print_every` steps.
+    Returns the mean loss.
     """
-    training.model.train()
+    training.start()
     losses: list[float] = []
     images, begin = 0, time.perf_counter()
     title = f"epoch {progress.epoch}"
@@ -104,12 +201,17 @@ def train_epoch(
         tqdm(total=steps, initial=progress.step, desc=title, disable=None, leave=False) as bar,
     ):
         for batch in batches:
-            step = training.step(batch)
+            step = None
+            try:
+                step = training.step(batch, progress.epoch * steps + progress.step)
+            except NotFiniteError as error:
+                on_failure(error)
             progress.step += 1
-            losses.append(step.loss)
-            images += len(step.output)
             bar.update()
-            if progress.step % print_every == 0 or progress.step == steps:
+            images += len(batch["image"])
+            if step is not None:
+                losses.append(step.loss)
+            if step is not None and (progress.step % print_every == 0 or progress.step == steps):
                 accuracy = heatmap_accuracy(step.output, step.target)[1].item()
                 loss = sum(losses) / len(losses)
                 pace = images / (time.perf_counter() - begin)
@@ -122,6 +224,28 @@ def train_epoch(
                 )  # fmt: skip
             after_step(step)
     return sum(losses) / max(1, len(losses))
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def _leaves(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules that hold no others, and the attentions, which use their weights themselves."""
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if not list(module.children()) or name.endswith("attention.out")
+    ]
+
+
+def _norms(model: nn.Module) -> Iterator[BatchNorm]:
+    return (module for module in model.modules() if isinstance(module, BatchNorm))
+
+
+def _statistics(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Batch norm's running statistics, each with a copy."""
+    return [(value, value.clone()) for norm in _norms(model) for value in norm.buffers()]
 
 
 def _clock(seconds: float) -> str:

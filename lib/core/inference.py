@@ -77,4 +77,15 @@ def predict(
         center, scale = batch["center"].numpy(), batch["scale"].numpy()
         joints.append(to_image(found.double().cpu().numpy(), center, scale, size))
         scores.append(score.cpu().numpy())
-    return Predictions(np.concatenate(joints), np.concatenate(scores))
+    return concatenate(Predictions(*part) for part in zip(joints, scores, strict=True))
+
+
+def concatenate(parts: Iterable[Predictions]) -> Predictions:
+    """All people of some parts, in order; parts, and the whole, may be empty."""
+    parts = [part for part in parts if len(part.joints)]
+    if not parts:
+        return Predictions(np.zeros((0, 0, 2)), np.zeros((0, 0)))
+    return Predictions(
+        np.concatenate([part.joints for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+    )

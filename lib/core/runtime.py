@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 Runner = Callable[[Tensor], Tensor]
 
 RUNTIMES = ("eager", "compiled", "openvino")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "fp16")
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_runner(model: nn.Module, runtime: str, precision: str, size: tuple[int, int]) -> Runner:
@@ -39,8 +40,9 @@ def build_runner(model: nn.Module, runtime: str, precision: str, size: tuple[int
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Compute matrix products and convolutions in `precision`, fp32 or bf16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """Compute matrix products and convolutions in `precision`, one of PRECISIONS."""
+    kind = torch.bfloat16 if precision == "fp32" else TYPES[precision]
+    return torch.autocast(device.type, kind, enabled=precision != "fp32")
 
 
 def _run(model: nn.Module, images: Tensor, precision: str) -> Tensor:
@@ -73,7 +75,9 @@ class OpenVino:
                 "the runtime openvino is not installed: .venv/bin/pip install openvino"
             ) from None
         self._core = openvino.Core()
-        hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+        hint = {"fp32": "f32", "bf16": "bf16"}.get(precision)
+        if hint is None:
+            raise UserError(f"the runtime openvino computes in fp32 or bf16, not in {precision}")
         self._settings = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",

@@ -1,6 +1,7 @@
 """What every command on a configuration does first: load, choose the device, open the folders."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from lib.config import load_cfg
 from lib.config.check import unused_keys
 from lib.core.results import run_folder
 from lib.utils.distributed import World, describe, join_world, leave_world
+from lib.utils.errors import UserError
 from lib.utils.logging import set_up_logging
 from lib.utils.machine import tune
 
@@ -39,6 +41,9 @@ def open_session(path: str, opts: Sequence[str], command: str) -> Iterator[Sessi
     tune()
     torch.backends.cudnn.enabled = cfg.CUDNN.ENABLED
     torch.backends.cudnn.benchmark = cfg.CUDNN.BENCHMARK
+    if cfg.CUDNN.DETERMINISTIC:
+        torch.backends.cudnn.benchmark = False  # it may choose another kernel each time
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
     torch.use_deterministic_algorithms(cfg.CUDNN.DETERMINISTIC, warn_only=True)
     world = join_world(cfg.GPUS)
     try:
@@ -47,5 +52,17 @@ def open_session(path: str, opts: Sequence[str], command: str) -> Iterator[Sessi
         for key, reason in unused_keys(cfg).items():
             log.info("%s is not used: %s", key, reason)
         yield Session(cfg, world, folder, log_folder)
+    except RuntimeError as error:
+        raise _explained(error, world) from error
     finally:
         leave_world(world)
+
+
+def _explained(error: RuntimeError, world: World) -> Exception:
+    """What it means for the user that another process died, if that is the error; else itself."""
+    line = " ".join(str(error).split())
+    if "DataLoader worker" in line:
+        return UserError(f"a loader process died: {line} If memory ran out, lower WORKERS")
+    if world.size > 1 and any(sign in line for sign in ("closed by peer", "reset by peer", "NCCL")):
+        return UserError(f"process {world.rank} lost another one, whose error says why ({line})")
+    return error

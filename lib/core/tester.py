@@ -1,17 +1,19 @@
 """Testing: people found in a set, and their score."""
 
 import logging
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
 from lib.core.baseline import mean_pose
 from lib.core.evaluate import load_gt, pckh
-from lib.core.inference import Predictions, predict
+from lib.core.inference import Predictions, concatenate, predict
 from lib.core.pictures import contact_sheet
+from lib.core.provenance import provenance
 from lib.core.results import write_json, write_predictions
 from lib.core.runtime import build_runner
 from lib.dataset import annotation_path, build_dataset, build_test_loader
@@ -39,22 +41,23 @@ class Tester:
         if self.gt is not None and self.gt["jnt_missing"].shape[1] != people:
             raise UserError(f"{self.dataset.gt_path} is not of the {people} people in {self.path}")
 
-    def predict(self, model: nn.Module) -> Predictions:
-        """Find every person of the set, each once, in the set's order."""
+    def predict(
+        self, model: nn.Module, stopping: Callable[[], bool] = lambda: False
+    ) -> Predictions:
+        """Find every person of the set, each once, in the set's order.
+
+        KeyboardInterrupt, between two batches, as soon as `stopping` says so.
+        """
         test, size = self.cfg.TEST, tuple(self.cfg.MODEL.IMAGE_SIZE)
         own = predict(
             build_runner(model, test.RUNTIME, test.PRECISION, size),
-            self.loader,
+            _until(stopping, self.loader),
             self.world.device,
             flip_order=self.dataset.skeleton.flip_order if test.FLIP_TEST else None,
             refine=test.POST_PROCESS,
             blur_kernel=test.BLUR_KERNEL,
         )
-        parts = gather(own, self.world)
-        return Predictions(
-            np.concatenate([part.joints for part in parts]),
-            np.concatenate([part.scores for part in parts]),
-        )
+        return concatenate(gather(own, self.world))
 
     def score(self, predictions: Predictions) -> dict[str, float] | None:
         """PCKh by joint in percent; None where the set has no annotation to score with."""
@@ -69,6 +72,13 @@ class Tester:
         return pckh(mean_pose(records, self.dataset.records) + 1, self.gt)
 
 
+def _until(stopping: Callable[[], bool], batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+        if stopping():
+            raise KeyboardInterrupt
+        yield batch
+
+
 def score_checkpoint(cfg: CfgNode, world: World, folder: Path) -> dict[str, dict[str, float]]:
     """Test `TEST.MODEL_FILE` (or the run's own final weights); scores by name, none without gt.
 
@@ -77,7 +87,8 @@ def score_checkpoint(cfg: CfgNode, world: World, folder: Path) -> dict[str, dict
     """
     tester = Tester(cfg, world)
     model = build_model(cfg)
-    load_weights(model, cfg.TEST.MODEL_FILE or folder / "final_state.pth")
+    file = cfg.TEST.MODEL_FILE or folder / "final_state.pth"
+    load_weights(model, file)
     model.to(world.device, memory_format=torch.channels_last)
     predictions = tester.predict(model)
     found = {cfg.MODEL.NAME: tester.score(predictions), "mean pose": tester.score_mean_pose()}
@@ -88,7 +99,8 @@ def score_checkpoint(cfg: CfgNode, world: World, folder: Path) -> dict[str, dict
             "scores": found[cfg.MODEL.NAME],
             "mean pose": found["mean pose"],
             "people": len(predictions.joints),
-            "config": cfg.dump(),
+            "weights": str(file),
+            **provenance(cfg, tester.dataset, cfg.DATASET.TEST_SET),
         }
         write_json(folder / "results.json", content)
         save_image(folder / "people.jpg", contact_sheet(tester.dataset, predictions))

@@ -3,26 +3,31 @@
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from tensorboardX import SummaryWriter
+from timm.utils import ModelEmaV3
+from torch import nn
 from yacs.config import CfgNode
 
+from lib.core import state
 from lib.core.engine import NotFiniteError, Progress, Step, Training, train_epoch
 from lib.core.loss import build_loss
 from lib.core.optimizer import build_optimizer, build_schedule
 from lib.core.pictures import debug_pictures
+from lib.core.provenance import provenance
 from lib.core.tester import Tester
 from lib.dataset import build_dataset, build_train_loader, rooted
 from lib.models import build_model
 from lib.utils import checkpoint, drawing
-from lib.utils.distributed import World, spread
+from lib.utils.distributed import World, any_of, spread
 from lib.utils.errors import UserError
+from lib.utils.random import seed_all
 
 log = logging.getLogger(__name__)
 
@@ -30,37 +35,30 @@ log = logging.getLogger(__name__)
 class Trainer:
     """Trains, tests after every epoch, and keeps what it takes to go on later.
 
-    `folder` gets `checkpoint.pth` (everything), `model_best.pth` and `final_state.pth` (weights),
-    `log_folder` the TensorBoard logs.
+    `folder` gets `checkpoint.pth` (everything, and the one before it), `model_best` and
+    `final_state` (weights, as .pth and .safetensors), `log_folder` the TensorBoard logs.
     """
 
     def __init__(self, cfg: CfgNode, world: World, folder: Path, log_folder: Path) -> None:
         self.cfg, self.world, self.folder = cfg, world, folder
-        torch.manual_seed(cfg.SEED)
+        seed_all(cfg.SEED)
         self.dataset = build_dataset(cfg, "train")
+        self.made = provenance(cfg, self.dataset, cfg.DATASET.TRAIN_SET)
         self.tester = Tester(cfg, world)
         self.loader = build_train_loader(cfg, self.dataset, world.rank, world.size)
-        self.network = build_model(cfg)
-        if cfg.MODEL.PRETRAINED:
-            layers = cfg.MODEL.EXTRA.get("PRETRAINED_LAYERS", ["*"])
-            path = rooted(cfg, cfg.MODEL.PRETRAINED)
-            checkpoint.load_pretrained(self.network, path, layers)
-        self.network.to(world.device, memory_format=torch.channels_last)
-        optimizer = build_optimizer(cfg, self.network)
-        self.training = Training(
-            model=spread(self.network, world),
-            criterion=build_loss(cfg, self.dataset.skeleton).to(world.device),
-            optimizer=optimizer,
-            schedule=build_schedule(cfg, optimizer, len(self.loader)),
-            device=world.device,
-            precision=cfg.TRAIN.PRECISION,
-            image_size=tuple(cfg.MODEL.IMAGE_SIZE),
-            heatmap_size=tuple(cfg.MODEL.HEATMAP_SIZE),
-            sigma=cfg.MODEL.SIGMA,
-        )
+        self.network = _build_network(cfg, world)
+        self.training = build_training(cfg, self.network, world, self.dataset, len(self.loader))
         self.progress = Progress(epoch=cfg.TRAIN.BEGIN_EPOCH)
+        seed_all(cfg.SEED + world.rank)  # what a layer drops differs from process to process
+        self._saved = time.monotonic()
         self.writer = SummaryWriter(str(log_folder)) if world.is_first else None
         self._resume()
+
+    @property
+    def tested(self) -> nn.Module:
+        """The network that is tested and kept: the averaged one, where there is one."""
+        ema = self.training.ema
+        return self.network if ema is None else ema.module
 
     def run(self) -> None:
         """Train to the last epoch; after Ctrl-C or SIGTERM save the state, KeyboardInterrupt."""
@@ -71,30 +69,40 @@ class Trainer:
         )  # fmt: skip
         with _signals() as stopping:
 
-            def after_step(step: Step) -> None:
-                if progress.step == 1 and self.writer is not None:
+            def after_step(step: Step | None) -> None:
+                if step is not None:
+                    self._note_bad_images(step)
+                if step is not None and progress.step == 1 and self.writer is not None:
                     self._draw(step)
-                if stopping.is_set():
+                stops, due = any_of((stopping.is_set(), self._is_due()), self.world)
+                if stops or due:
                     self._save_checkpoint()
+                if stops:
                     raise KeyboardInterrupt
 
-            while progress.epoch < self.cfg.TRAIN.END_EPOCH:
-                self.loader.batch_sampler.set_state(progress.epoch, progress.step)
-                try:
+            try:
+                while progress.epoch < self.cfg.TRAIN.END_EPOCH:
+                    self.loader.batch_sampler.set_state(progress.epoch, progress.step)
                     loss = train_epoch(
                         self.training,
                         self.loader,
                         progress,
                         steps=steps,
                         print_every=self.cfg.PRINT_FREQ,
+                        on_failure=self._skip,
                         after_step=after_step,
                     )
-                except NotFiniteError as error:
-                    raise self._located(error) from None
-                self._end_epoch(loss)
-                if stopping.is_set():
-                    raise KeyboardInterrupt
+                    self._end_epoch(loss, stopping)
+            finally:
+                self.loader.close()
+                self.tester.loader.close()
         self._save_weights("final_state.pth")
+
+    def _is_due(self) -> bool:
+        """Whether CHECKPOINT_STEPS or CHECKPOINT_MINUTES ask for a checkpoint now."""
+        steps, minutes = self.cfg.TRAIN.CHECKPOINT_STEPS, self.cfg.TRAIN.CHECKPOINT_MINUTES
+        late = minutes > 0 and time.monotonic() - self._saved >= 60 * minutes
+        return late or (steps > 0 and self.progress.step % steps == 0)
 
     def _draw(self, step: Step) -> None:
         """Show what the epoch's first batch looks like, where DEBUG asks for it."""
@@ -104,18 +112,44 @@ class Trainer:
             drawing.save_image(path, picture)
             self.writer.add_image(f"train/{name}", picture, self.progress.epoch, dataformats="HWC")
 
-    def _located(self, error: NotFiniteError) -> UserError:
-        """Say where in the training, and on which pictures, the loss ceased to be a number."""
-        names = [self.dataset.records[index].image for index in error.samples]
-        return UserError(
-            f"epoch {self.progress.epoch}, step {self.progress.step}: {error} "
-            f"on {', '.join(names)}; lower TRAIN.LR or raise TRAIN.WARMUP_STEPS"
-        )
+    def _note_bad_images(self, step: Step) -> None:
+        """Count the people whose image was unreadable; UserError where they are too many."""
+        progress, most = self.progress, self.cfg.DATASET.SKIP_BAD_IMAGES
+        asked, taken = step.batch["asked"], step.batch["index"]
+        for index in asked[asked != taken].tolist():
+            if index in progress.bad:
+                continue
+            progress.bad.append(index)
+            name = self.dataset.records[index].image
+            if len(progress.bad) > most:
+                raise UserError(
+                    f"{name} is unreadable, and so are {most} others, as many as "
+                    "DATASET.SKIP_BAD_IMAGES lets pass"
+                )
+            log.warning(
+                "%s is unreadable, another person takes its place (%d of at most %d)",
+                name, len(progress.bad), most,
+            )  # fmt: skip
 
-    def _end_epoch(self, loss: float) -> None:
+    def _skip(self, error: NotFiniteError) -> None:
+        """Leave a step out, where TRAIN.SKIP_NOT_FINITE lets it pass; else say where it was."""
+        progress, most = self.progress, self.cfg.TRAIN.SKIP_NOT_FINITE
+        names = [self.dataset.records[index].image for index in error.samples]
+        where = f"epoch {progress.epoch}, step {progress.step}: {error} on {', '.join(names)}"
+        progress.skipped += 1
+        if progress.skipped > most:
+            raise UserError(f"{where}; lower TRAIN.LR, or raise TRAIN.WARMUP_STEPS") from None
+        log.warning("%s; step left out (%d of at most %d)", where, progress.skipped, most)
+
+    def _end_epoch(self, loss: float, stopping: threading.Event) -> None:
         """Test, note the scores, and save."""
         progress = self.progress
-        scores = self.tester.score(self.tester.predict(self.network)) or {}
+        try:
+            predictions = self.tester.predict(self.tested, stopping.is_set)
+        except KeyboardInterrupt:
+            self._save_checkpoint()  # the test is for later
+            raise
+        scores = self.tester.score(predictions) or {}
         progress.epoch, progress.step = progress.epoch + 1, 0
         if self.writer is not None:
             self.writer.add_scalar("train/loss", loss, progress.epoch)
@@ -130,65 +164,86 @@ class Trainer:
                 progress.best = scores["Mean"]
                 self._save_weights("model_best.pth")
         self._save_checkpoint()
+        if any_of([stopping.is_set()], self.world)[0]:
+            raise KeyboardInterrupt
 
     def _save_weights(self, name: str) -> None:
         if self.world.is_first:
-            checkpoint.save_atomically(self.network.state_dict(), self.folder / name)
+            checkpoint.save_weights(self.tested.state_dict(), self.folder / name)
 
     def _save_checkpoint(self) -> None:
-        """Write everything that it takes to go on exactly here."""
-        if not self.world.is_first:
-            return
-        state = {
-            "format": checkpoint.FORMAT,
-            "model": self.network.state_dict(),
-            "optimizer": self.training.optimizer.state_dict(),
-            "schedule": self.training.schedule.state_dict(),
-            "progress": vars(self.progress),
-            "steps": len(self.loader),
-            "random": torch.get_rng_state(),
-            "seed": self.cfg.SEED,
-            "config": self.cfg.dump(),
-        }
-        checkpoint.save_atomically(state, self.folder / "checkpoint.pth")
+        state.save(
+            self.folder / "checkpoint.pth",
+            self.network,
+            self.training,
+            self.progress,
+            steps=len(self.loader),
+            seed=self.cfg.SEED,
+            made=self.made,
+        )
+        self._saved = time.monotonic()
 
     def _resume(self) -> None:
         """Go on from a checkpoint, where the configuration asks for it and there is one."""
-        path = self.folder / "checkpoint.pth"
+        own = self.folder / "checkpoint.pth"
         if self.cfg.TRAIN.RESUME and self.cfg.TRAIN.CHECKPOINT:
-            path = Path(self.cfg.TRAIN.CHECKPOINT)
-        elif not (self.cfg.TRAIN.RESUME or (self.cfg.AUTO_RESUME and path.exists())):
+            found = state.read([Path(self.cfg.TRAIN.CHECKPOINT)])
+        elif self.cfg.TRAIN.RESUME:
+            found = state.read(state.candidates(own) or [own])
+        elif self.cfg.AUTO_RESUME and state.candidates(own):
+            found = state.read(state.candidates(own))
+        else:
             return
-        state = checkpoint.read_checkpoint(path)
-        self._restore(state, path)
+        path, content = found
+        self.progress = state.restore(
+            content, path, self.network, self.training,
+            steps=len(self.loader), seed=self.cfg.SEED, made=self.made,
+        )  # fmt: skip
         log.info(
             "going on from %s: epoch %d, step %d", path, self.progress.epoch, self.progress.step
         )
 
-    def _restore(self, state: Any, path: Path) -> None:
-        if not isinstance(state, dict) or state.get("format") != checkpoint.FORMAT:
-            raise UserError(f"{path} is not a training checkpoint of format {checkpoint.FORMAT}")
-        here = {"seed": self.cfg.SEED, "steps": len(self.loader)}
-        for name, value in here.items():
-            if state.get(name) != value:
-                raise UserError(
-                    f"{path} was trained with {name} {state.get(name)}, here it is {value}: "
-                    "go on with the same SEED, batch size, people and processes"
-                )
-        if state.get("config") != self.cfg.dump():
-            log.warning("the configuration is not the one of %s; rates go on as there", path)
-        try:
-            self.network.load_state_dict(state["model"])  # counters of batch norm too
-            self.training.optimizer.load_state_dict(state["optimizer"])
-            self.training.schedule.load_state_dict(state["schedule"])
-            self.progress = Progress(**state["progress"])
-            if min(self.progress.epoch, self.progress.step) < 0:
-                raise ValueError("its progress is below 0")
-            torch.set_rng_state(state["random"])
-        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+
+def _build_network(cfg: CfgNode, world: World) -> nn.Module:
+    """The network that the configuration describes, with the weights that a run starts from."""
+    network = build_model(cfg)
+    if cfg.MODEL.PRETRAINED:
+        layers = cfg.MODEL.EXTRA.get("PRETRAINED_LAYERS", ["*"])
+        checkpoint.load_pretrained(network, rooted(cfg, cfg.MODEL.PRETRAINED), layers)
+    if cfg.TRAIN.BATCH_NORM == "sync" and world.size > 1:
+        if world.device.type != "cuda":
             raise UserError(
-                f"{path} does not fit this network and TRAIN.OPTIMIZER: {error}"
-            ) from None
+                "TRAIN.BATCH_NORM = 'sync': PyTorch synchronises batch norm on GPUs only; "
+                "set it to frozen or own"
+            )
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return network.to(world.device, memory_format=torch.channels_last)
+
+
+def build_training(
+    cfg: CfgNode, network: nn.Module, world: World, dataset: object, steps_per_epoch: int
+) -> Training:
+    """Build what the steps of a training work with, as `TRAIN` describes it."""
+    train = cfg.TRAIN
+    optimizer = build_optimizer(cfg, network)
+    ema = ModelEmaV3(network, decay=train.EMA_DECAY, use_warmup=True) if train.EMA_DECAY else None
+    return Training(
+        model=spread(network, world),
+        criterion=build_loss(cfg, dataset.skeleton).to(world.device),
+        optimizer=optimizer,
+        schedule=build_schedule(cfg, optimizer, steps_per_epoch),
+        scaler=torch.amp.GradScaler(world.device.type, enabled=train.PRECISION == "fp16"),
+        ema=ema,
+        world=world,
+        precision=train.PRECISION,
+        image_size=tuple(cfg.MODEL.IMAGE_SIZE),
+        heatmap_size=tuple(cfg.MODEL.HEATMAP_SIZE),
+        sigma=cfg.MODEL.SIGMA,
+        part=train.BATCH_SIZE_PER_GPU,
+        clip=train.CLIP_GRAD,
+        keeps_norms=train.SKIP_NOT_FINITE > 0,
+        freezes_norms=train.BATCH_NORM == "frozen",
+    )
 
 
 @contextmanager

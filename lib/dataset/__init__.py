@@ -55,6 +55,7 @@ def build_dataset(cfg: CfgNode, split: Literal["train", "test"]) -> PoseDataset:
         augmentation=build_augmentation(cfg) if training else None,
         seed=cfg.SEED,
         color_rgb=options.COLOR_RGB,
+        replace_bad=training and options.SKIP_BAD_IMAGES > 0,
         gt_path=find_gt(root, image_set),
     )
 

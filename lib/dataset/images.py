@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,10 @@ class ImageSource(Protocol):
         """Return the encoded picture; UserError where it cannot be read."""
         ...
 
+    def mark(self, name: str) -> int:
+        """Return a number that changes with the picture, without reading it."""
+        ...
+
 
 class ImageFolder:
     """Pictures as files of a folder."""
@@ -40,6 +45,14 @@ class ImageFolder:
         path = self.folder / _inside(name, self.folder)
         try:
             return path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: cannot read the image ({error.strerror})") from error
+
+    def mark(self, name: str) -> int:
+        """Return the file's size in bytes; UserError as `read`."""
+        path = self.folder / _inside(name, self.folder)
+        try:
+            return path.stat().st_size
         except OSError as error:
             raise UserError(f"{path}: cannot read the image ({error.strerror})") from error
 
@@ -62,9 +75,16 @@ class ImageZip:
 
     def read(self, name: str) -> bytes:
         """Return the entry's content; UserError if the entry or the zip file cannot be read."""
+        return self._ask(name, lambda archive, entry: archive.read(entry))
+
+    def mark(self, name: str) -> int:
+        """Return the checksum that the zip file holds of the entry; UserError as `read`."""
+        return self._ask(name, lambda archive, entry: archive.getinfo(entry).CRC)
+
+    def _ask(self, name: str, question: Callable[[zipfile.ZipFile, str], Any]) -> Any:
         entry = _inside(name, self.path)
         try:
-            return self._open().read(entry)
+            return question(self._open(), entry)
         except KeyError:
             raise UserError(f"{self.path}: there is no entry {entry!r} in the zip file") from None
         except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:

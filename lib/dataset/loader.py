@@ -80,6 +80,12 @@ class PoseLoader(DataLoader):
             line = str(error).strip().splitlines()[-1]
             raise UserError(line.removeprefix(f"{UserError.__module__}.UserError: ")) from None
 
+    def close(self) -> None:
+        """End the workers, which listen to no signal."""
+        if self._iterator is not None and self.num_workers > 0:
+            self._iterator._shutdown_workers()
+            self._iterator = None
+
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor | np.ndarray]:
     """Stack samples: pictures as a tensor, the rest, which is small, as arrays.
@@ -95,11 +101,12 @@ def build_train_loader(
 ) -> PoseLoader:
     """Return shuffled batches of `dataset`, dicts of tensors, for this process of `world_size`.
 
-    Call `loader.batch_sampler.set_state(epoch, step)` before each round.
+    A batch is what one step takes, TRAIN.ACCUMULATE times what is computed at a time. Call
+    `loader.batch_sampler.set_state(epoch, step)` before each round.
     """
     sampler = EpochBatchSampler(
         len(dataset),
-        cfg.TRAIN.BATCH_SIZE_PER_GPU,
+        cfg.TRAIN.BATCH_SIZE_PER_GPU * cfg.TRAIN.ACCUMULATE,
         seed=cfg.SEED,
         shuffle=cfg.TRAIN.SHUFFLE,
         rank=rank,
@@ -129,10 +136,13 @@ def _workers(cfg: CfgNode) -> dict[str, Any]:
 
 
 def _start_worker(worker: int) -> None:
-    """One thread a worker; Ctrl-C is the main process's to answer, which then ends the workers."""
+    """One thread a worker; signals are the main process's to answer, which then ends the workers.
+
+    Schedulers send SIGTERM to every process of a job, and the main one still needs its workers.
+    """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _ceil_divide(number: int, by: int) -> int:

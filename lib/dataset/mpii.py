@@ -22,6 +22,7 @@ from lib.dataset.transforms import (
 )
 from lib.utils.errors import UserError
 
+_MOST_TRIES = 10  # people in a row whose pictures may be unreadable
 _FARTHEST = 1e6  # pixels; no picture is as large
 
 
@@ -119,7 +120,8 @@ class PoseDataset(Dataset):
     `image` uint8 [h, w, 3], `joints` float32 [J, 2] in pixels of the crop, not rounded, `visible`
     float32 [J] (1 also for joints that fell out of the crop), `index`, and the person's `center`
     and `scale`, float64 [2], as annotated. Without `augmentation` pictures are decoded in full;
-    with it no finer than the crop asks. Errors: UserError names the image.
+    with it no finer than the crop asks. Errors: UserError names the image; with `replace_bad` the
+    next person with a readable one comes instead, whose `index` then differs from `asked`.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class PoseDataset(Dataset):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         color_rgb: bool = True,
+        replace_bad: bool = False,
         gt_path: Path | None = None,
     ) -> None:
         self.records = records
@@ -141,6 +144,7 @@ class PoseDataset(Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.color_rgb = color_rgb
+        self.replace_bad = replace_bad
         self.gt_path = gt_path  # what predictions are scored against, where there is such a file
         self._flip_order = skeleton.flip_order
 
@@ -148,7 +152,17 @@ class PoseDataset(Dataset):
         return len(self.records)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        epoch, asked = key if isinstance(key, tuple) else (0, key)
+        tries = min(len(self), _MOST_TRIES) if self.replace_bad else 1
+        for index in range(asked, asked + tries):
+            try:
+                return self._sample(epoch, index % len(self)) | {"asked": asked}
+            except UserError:
+                if index == asked + tries - 1:
+                    raise
+        raise AssertionError("there is always a first try")
+
+    def _sample(self, epoch: int, index: int) -> dict[str, Any]:
         record = self.records[index]
         view = self._view(record, epoch, index)
         matrix = view.matrix(self.image_size)

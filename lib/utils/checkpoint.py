@@ -1,8 +1,15 @@
-"""Checkpoints: weights and training states, written whole or not at all, read without trust."""
+"""Checkpoints: weights and training states, written whole or not at all, read without trust.
 
+Every file that is written here carries a SHA-256 of its content: `.pth` in the comment that ends
+the zip archive that it is, `.safetensors` in its metadata. PyTorch's reader notices no flipped bit.
+"""
+
+import hashlib
+import io
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +96,7 @@ def load_pretrained(model: nn.Module, path: str | Path, layers: Sequence[str] = 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the weights in a file by their names there; UserError where there are none."""
     if Path(path).suffix == ".safetensors":
-        content: Any = _read(path, safetensors.torch.load_file)
+        content: Any = _read(path, _load_safetensors)
     else:
         content = read_checkpoint(path)
     for key in ("model", "state_dict"):  # of a training checkpoint: ours, the family's
@@ -107,21 +114,81 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def read_checkpoint(path: str | Path) -> Any:
-    """Read a `.pth` file without running any code in it; UserError where that cannot be done."""
-    return _read(path, lambda file: torch.load(file, map_location="cpu", weights_only=True))
+def read_checkpoint(path: str | Path, sealed: bool = False) -> Any:
+    """Read a `.pth` file without running any code in it; UserError where that cannot be done.
+
+    `sealed` asks for the checksum that our files carry; where a file has one it must be right.
+    """
+    return _read(path, lambda file: _load_pth(file, sealed))
 
 
 def save_atomically(content: Any, path: str | Path) -> None:
-    """Write a `.pth` file so that a crash at any instant leaves the old file or the new one.
+    """Write a `.pth` file, with its checksum; UserError where it cannot be written.
 
-    UserError where it cannot be written.
+    A crash at any instant leaves the old file or the new one.
     """
-    with replacing(path) as aside:
-        try:
-            torch.save(content, aside)
-        except RuntimeError as error:  # how torch reports a disk that is full
-            raise OSError(str(error).partition("\n")[0]) from error
+    memory = io.BytesIO()
+    torch.save(content, memory)
+    with replacing(path) as aside, aside.open("wb") as file:
+        file.write(_seal(memory.getbuffer()[:-2]))
+
+
+def save_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write weights as `path`, a `.pth` file, and beside it as `.safetensors`."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    save_atomically(plain, path)
+    with replacing(Path(path).with_suffix(".safetensors")) as aside:
+        marks = {"format": "pt", "sha256": _digest(plain)}
+        safetensors.torch.save_file(plain, aside, metadata=marks)
+
+
+def _seal(archive: memoryview) -> bytes:
+    """An archive whose last two bytes, the length of its comment, are cut off -> with checksum."""
+    digest = hashlib.sha256(archive).hexdigest().encode()
+    return b"".join((archive, len(digest).to_bytes(2, "little"), digest))
+
+
+def _load_pth(path: str, sealed: bool) -> Any:
+    data = Path(path).read_bytes()
+    length = hashlib.sha256().digest_size * 2
+    end = len(data) - length - 2
+    if data[end : end + 2] == length.to_bytes(2, "little"):
+        if _seal(memoryview(data)[:end]) != data:
+            raise ValueError("its checksum is wrong")
+    elif sealed:
+        raise ValueError("its checksum is missing")
+    elif zipfile.is_zipfile(io.BytesIO(data)):
+        _check_zip(data)
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _check_zip(data: bytes) -> None:
+    """Heed the sums that the archives of others carry; PyTorch does not look at them."""
+    end = data.rfind(b"PK\5\6")  # the record that ends an archive, and then its comment
+    if end + 22 + int.from_bytes(data[end + 20 : end + 22], "little") != len(data):
+        raise ValueError("its end is missing")
+    broken = zipfile.ZipFile(io.BytesIO(data)).testzip()
+    if broken:
+        raise ValueError(f"the checksum of {broken} is wrong")
+
+
+def _load_safetensors(path: str) -> dict[str, Tensor]:
+    weights = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, "pt") as file:
+        digest = (file.metadata() or {}).get("sha256")
+    if digest is not None and digest != _digest(weights):
+        raise ValueError("its checksum is wrong")
+    return weights
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, in the order of the names."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name]
+        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        found.update(value.contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _read(path: str | Path, reader: Callable[[str], Any]) -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,15 @@ def spread(model: nn.Module, world: World) -> nn.Module:
         return model
     devices = [world.device] if world.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices)
+
+
+def any_of(flags: Sequence[bool], world: World) -> list[bool]:
+    """For each flag, whether any process raises it; all processes get the same answer."""
+    if world.size == 1:
+        return list(flags)
+    raised = torch.tensor([float(flag) for flag in flags], device=world.device)
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return [value > 0 for value in raised.tolist()]
 
 
 def gather(value: Any, world: World) -> list[Any]:

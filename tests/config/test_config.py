@@ -191,6 +191,9 @@ def test_wrong_type(write: Callable[..., Path], key: str, value: Any) -> None:
 
 
 IMPOSSIBLE = [
+    ("TRAIN.CLIP_GRAD", -1), ("TRAIN.SKIP_NOT_FINITE", -1), ("TRAIN.CHECKPOINT_STEPS", -1),
+    ("TRAIN.CHECKPOINT_MINUTES", -0.5), ("DATASET.SKIP_BAD_IMAGES", -1), ("TRAIN.ACCUMULATE", 0),
+    ("TRAIN.BATCH_NORM", "Sync"), ("TRAIN.EMA_DECAY", 1), ("TRAIN.EMA_DECAY", -0.1),
     ("TRAIN.PRECISION", "fp8"), ("TEST.PRECISION", "half"), ("TRAIN.ADAM_EPS", 0),
     ("TEST.RUNTIME", "onnx"), ("MODEL.HEATMAP_SIZE", [1, 64]),
     ("GPUS", "[]"), ("GPUS", "[-1]"), ("GPUS", "[0, 0]"), ("WORKERS", -1), ("PRINT_FREQ", 0),
@@ -235,6 +238,7 @@ def test_each_rule_is_tried() -> None:
         (["MODEL.TRANSFORMER_HEADS", "1", "MODEL.DIM", "190"], "MODEL.DIM"),
         (["MODEL.IMAGE_SIZE", "[256, 256]"], "MODEL.PATCH_SIZE"),
         (["TRAIN.BEGIN_EPOCH", "300"], "TRAIN.END_EPOCH"),
+        (["TEST.RUNTIME", "openvino", "TEST.PRECISION", "fp16"], "TEST.PRECISION"),
         (["LOSS.USE_OHKM", "true", "LOSS.TOPK", "18"], "LOSS.TOPK"),
         (["TRAIN.OPTIMIZER", "sgd", "TRAIN.MOMENTUM", "0", "TRAIN.NESTEROV", "true"],
          "TRAIN.NESTEROV"),

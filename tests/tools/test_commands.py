@@ -18,7 +18,7 @@ import yaml
 from scipy.io import loadmat
 
 from lib.dataset.synthetic import make_synthetic
-from lib.utils.checkpoint import read_checkpoint
+from lib.utils.checkpoint import read_checkpoint, save_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = "tokenpose_s_v1_256_192_patch43_dim192_depth12_heads8.yaml"
@@ -162,12 +162,12 @@ def _stopped_in_mid_epoch(desk: Desk) -> Outcome:
     steps = 0
     step = Training.step
 
-    def step_and_stop(self: Training, batch: dict) -> object:
+    def step_and_stop(self: Training, *batch: object) -> object:
         nonlocal steps
         steps += 1
         if steps == 4:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batch)
+        return step(self, *batch)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "step", step_and_stop)
@@ -340,7 +340,7 @@ def test_a_broken_training_checkpoint_is_told_in_one_line(desk: Desk) -> None:
     path = desk.results / "checkpoint.pth"
     whole = read_checkpoint(path)
     for key, value in (("optimizer", 3), ("progress", {"epoch": "x"}), ("format", 0), ("seed", 7)):
-        torch.save(whole | {key: value}, path)
+        save_atomically(whole | {key: value}, path)
         _fails_with(desk.on_cfg("train", "AUTO_RESUME", "True"), "checkpoint.pth")
 
 

@@ -16,8 +16,10 @@ from lib.utils.checkpoint import (
     read_checkpoint,
     read_weights,
     save_atomically,
+    save_weights,
 )
 from lib.utils.errors import UserError
+from lib.utils.files import keep_previous, previous_of
 
 
 @pytest.fixture
@@ -122,20 +124,54 @@ def test_refuses_damaged_files(model: nn.Module, tmp_path: Path) -> None:
             read_weights(missing)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.pth"
     save_atomically({"a": 1}, path)
 
-    class Unsaveable:
-        def __reduce__(self) -> tuple:
-            raise OSError(28, "No space left on device")
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr("lib.utils.files.os.fsync", full)
     with pytest.raises(UserError, match="No space left"):
-        save_atomically({"b": Unsaveable()}, path)
+        save_atomically({"b": 2}, path)
+    monkeypatch.undo()
     assert read_checkpoint(path) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]
     with pytest.raises(UserError, match="cannot write"):
         save_atomically({}, path / "below.pth")
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(model: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "whole.pth"
+    save_weights(model.state_dict(), path)
+    torch.save(model.state_dict(), tmp_path / "foreign.pth")
+    choose = random.Random(0)
+    for name, bits in (("whole.pth", 8), ("whole.safetensors", 8), ("foreign.pth", 0)):
+        data = (tmp_path / name).read_bytes()
+        load_weights(model, tmp_path / name)
+        places = [choose.randrange(len(data)) for _ in range(25)]
+        if not bits:  # of foreign files only the numbers are covered
+            begin = data.index(model.head[0].weight.detach().numpy().tobytes())
+            places = [begin + place % 64 for place in places]
+        for place in [*places, *((0, 70, len(data) - 66, len(data) - 1) if bits else ())]:
+            damaged = bytearray(data)
+            damaged[place] ^= 1 << choose.randrange(8)
+            (tmp_path / name).write_bytes(damaged)
+            with pytest.raises(UserError):
+                load_weights(model, tmp_path / name)
+
+
+def test_the_file_before_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    keep_previous(path)  # there is none yet
+    for number in range(3):
+        keep_previous(path)
+        save_atomically({"number": number}, path)
+    assert read_checkpoint(path, sealed=True) == {"number": 2}
+    assert read_checkpoint(previous_of(path), sealed=True) == {"number": 1}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.pth", "a_previous.pth"]
 
 
 def test_pretrained_takes_the_layers_it_is_told(
