@@ -27,6 +27,7 @@ from lib.models import build_model
 from lib.utils import checkpoint, drawing
 from lib.utils.distributed import World, any_of, spread
 from lib.utils.errors import UserError
+from lib.utils.files import previous_of
 from lib.utils.random import seed_all
 
 log = logging.getLogger(__name__)
@@ -195,6 +196,8 @@ class Trainer:
         else:
             return
         path, content = found
+        if path == previous_of(own) and own.exists() and self.world.is_first:
+            own.replace(own.with_stem("checkpoint_damaged"))  # never to be kept as the one before
         self.progress = state.restore(
             content, path, self.network, self.training,
             steps=len(self.loader), seed=self.cfg.SEED, made=self.made,
@@ -248,17 +251,21 @@ def build_training(
 
 @contextmanager
 def _signals() -> Iterator[threading.Event]:
-    """Note Ctrl-C and SIGTERM, so that the loop ends between two steps; a second one ends at once.
+    """Note Ctrl-C and SIGTERM, so that the loop ends between two steps; a second Ctrl-C ends at once.
 
-    Schedulers send SIGTERM before they take a machine away.
+    Schedulers send SIGTERM before they take a machine away; with torchrun's, a process may get two.
     """
     stopping = threading.Event()
+    interrupts = 0
 
     def note(number: int, frame: FrameType | None) -> None:
-        if stopping.is_set():
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        if interrupts > 1:
             raise KeyboardInterrupt
+        if not stopping.is_set():
+            log.info("stopping after this step; Ctrl-C again to stop at once")
         stopping.set()
-        log.info("stopping after this step; again to stop at once")
 
     old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

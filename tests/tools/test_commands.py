@@ -1,96 +1,22 @@
 """The commands as a user runs them: the whole way on synthetic people, and what bad input says."""
 
 import json
-import logging
 import os
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
-import yaml
+from desk import ROOT, Desk, Outcome
 from scipy.io import loadmat
 
-from lib.dataset.synthetic import make_synthetic
 from lib.utils.checkpoint import read_checkpoint, save_atomically
 
-ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = "tokenpose_s_v1_256_192_patch43_dim192_depth12_heads8.yaml"
-SMALL = {
-    "WORKERS": 0,
-    "PRINT_FREQ": 2,
-    "DATASET": {"DATASET": "synthetic"},
-    "MODEL": {
-        "IMAGE_SIZE": [32, 32],
-        "HEATMAP_SIZE": [16, 16],
-        "PATCH_SIZE": [2, 2],
-        "DIM": 32,
-        "TRANSFORMER_DEPTH": 3,
-        "TRANSFORMER_HEADS": 4,
-        "SPARSITY": {"PRUNE_LAYERS": [1], "JOINT_DEPTH": 1},
-    },
-    "TRAIN": {"BATCH_SIZE_PER_GPU": 8, "END_EPOCH": 2, "LR_STEP": [1]},
-}
-
-
-class Outcome(NamedTuple):
-    """How a command ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Desk:
-    """A folder with a data set, a configuration, and commands run on them in this process."""
-
-    def __init__(self, folder: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.capsys = folder, capsys
-        self.data = folder / "data"
-        shutil.copytree(people, self.data)
-        self.yaml = folder / "small.yaml"
-        self.yaml.write_text(yaml.safe_dump(SMALL))
-        self.results = folder / "output/synthetic/pose_tokenpose_s/small"
-
-    def run(self, tool: str, *words: object) -> Outcome:
-        old = sys.argv
-        sys.argv = [tool, *map(str, words)]
-        self.capsys.readouterr()
-        try:
-            runpy.run_path(str(ROOT / "tools" / f"{tool}.py"), run_name="__main__")
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-        finally:
-            sys.argv = old
-        return Outcome(code, *self.capsys.readouterr())
-
-    def on_cfg(self, tool: str, *opts: object) -> Outcome:
-        places = ("--modelDir", self.folder / "output", "--logDir", self.folder / "log")
-        return self.run(tool, "--cfg", self.yaml, *places, "DATASET.ROOT", self.data, *opts)
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Few synthetic people."""
-    root = tmp_path_factory.mktemp("data") / "synthetic"
-    make_synthetic(root, {"train": 20, "valid": 6}, seed=0, image_size=64)
-    return root
-
-
-@pytest.fixture
-def desk(tmp_path: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield Desk(tmp_path, people, capsys)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def test_trains_tests_and_scores(desk: Desk) -> None:
@@ -175,11 +101,8 @@ def _stopped_in_mid_epoch(desk: Desk) -> Outcome:
 
 
 def test_ctrl_c_leaves_a_whole_checkpoint_and_no_worker(desk: Desk) -> None:
-    command = [
-        sys.executable, str(ROOT / "tools/train.py"), "--cfg", str(desk.yaml),
-        "--modelDir", str(desk.folder / "output"), "--logDir", str(desk.folder / "log"),
-        "DATASET.ROOT", str(desk.data), "TRAIN.END_EPOCH", "1000", "WORKERS", "2",
-    ]  # fmt: skip
+    words = desk.words("TRAIN.END_EPOCH", 1000, "WORKERS", 2)
+    command = [sys.executable, str(ROOT / "tools/train.py"), *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in process.stderr:
         if "epoch 1 step" in line:
@@ -271,7 +194,7 @@ def test_bad_data_is_told_in_one_line(desk: Desk, what: str, workers: int) -> No
     if workers and "picture" not in what:
         pytest.skip("found before any worker starts")
     spoil(desk.data)
-    _fails_with(desk.on_cfg("train", "WORKERS", workers), told)
+    desk.on_cfg("train", "WORKERS", workers).fails_with(told)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +222,7 @@ def test_bad_keys_are_told_in_one_line(desk: Desk, opts: list[str], told: str) -
         "train", "--cfg", desk.yaml, "DATASET.ROOT", desk.data,
         "OUTPUT_DIR", desk.folder / "output", "LOG_DIR", desk.folder / "log", *opts,
     )  # fmt: skip
-    _fails_with(outcome, told)
+    outcome.fails_with(told)
 
 
 @pytest.mark.parametrize(
@@ -313,26 +236,111 @@ def test_bad_keys_are_told_in_one_line(desk: Desk, opts: list[str], told: str) -
 )
 def test_a_yaml_that_is_none_is_told_in_one_line(desk: Desk, content: str, told: str) -> None:
     desk.yaml.write_text(content)
-    _fails_with(desk.on_cfg("train"), told)
+    desk.on_cfg("train").fails_with(told)
     assert not (ROOT / "trap").exists()
     desk.yaml.unlink()
-    _fails_with(desk.on_cfg("train"), told)
+    desk.on_cfg("train").fails_with(told)
 
 
 def test_bad_checkpoints_are_told_in_one_line(desk: Desk) -> None:
-    _fails_with(desk.on_cfg("test", "TEST.MODEL_FILE", "none.pth"), "none.pth")
-    _fails_with(desk.on_cfg("test"), "final_state.pth")
+    desk.on_cfg("test", "TEST.MODEL_FILE", "none.pth").fails_with("none.pth")
+    desk.on_cfg("test").fails_with("final_state.pth")
     bad = desk.folder / "bad.pth"
     bad.write_bytes(b"PK\x03\x04 cut off")
-    _fails_with(desk.on_cfg("test", "TEST.MODEL_FILE", bad), "bad.pth")
+    desk.on_cfg("test", "TEST.MODEL_FILE", bad).fails_with("bad.pth")
     torch.save({"some.other.network": torch.zeros(3)}, bad)
-    _fails_with(desk.on_cfg("test", "TEST.MODEL_FILE", bad), "bad.pth")
+    desk.on_cfg("test", "TEST.MODEL_FILE", bad).fails_with("bad.pth")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_few_unreadable_images_are_replaced_and_counted(desk: Desk, workers: int) -> None:
+    for number in (4, 5):
+        (desk.data / f"images/train_{number:06d}.jpg").write_bytes(b"no picture")
+    opts = ("WORKERS", workers, "TRAIN.END_EPOCH", 2, "DATASET.SKIP_BAD_IMAGES")
+    passed = desk.on_cfg("train", *opts, 2)
+    assert passed.code == 0, passed.err
+    for number, name in ((1, "train_000004.jpg"), (2, "train_000005.jpg")):
+        assert passed.err.count(f"{name} is unreadable") == 1
+        assert f"({number} of at most 2)" in passed.err
+    state = read_checkpoint(desk.results / "checkpoint.pth")
+    assert sorted(state["progress"]["bad"]) == [4, 5]
+    desk.on_cfg("train", *opts, 1).fails_with("DATASET.SKIP_BAD_IMAGES")
+    (desk.data / "images/valid_000001.jpg").write_bytes(b"no picture")
+    desk.on_cfg("train", *opts, 2).fails_with("valid_000001.jpg")  # a test leaves nobody out
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(desk: Desk) -> None:
+    assert desk.on_cfg("train").code == 0
+    whole = read_checkpoint(desk.results / "final_state.pth")
+    newest = desk.results / "checkpoint.pth"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    resumed = desk.on_cfg("train", "AUTO_RESUME", "True")
+    assert resumed.code == 0, resumed.err
+    assert f"cannot read {newest}, is it whole?" in resumed.err
+    assert "going on from" in resumed.err
+    assert "checkpoint_previous.pth" in resumed.err
+    assert (desk.results / "checkpoint_damaged.pth").exists()
+    for path in (newest, desk.results / "checkpoint_previous.pth"):
+        assert read_checkpoint(path, sealed=True)["format"] == 1
+    again = read_checkpoint(desk.results / "final_state.pth")
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+    for path in desk.results.glob("checkpoint*.pth"):
+        path.write_bytes(b"")
+    (desk.results / "checkpoint_damaged.pth").unlink()
+    desk.on_cfg("train", "AUTO_RESUME", "True").fails_with("checkpoint_previous.pth")
+
+
+def test_checkpoints_come_every_few_steps_where_asked(desk: Desk) -> None:
+    from lib.core import state
+
+    with pytest.MonkeyPatch.context() as patch:
+        saved = []
+        patch.setattr(state, "save", lambda *rest, **named: saved.append(rest[3].step))
+        opts = ("TRAIN.END_EPOCH", 1, "TRAIN.BATCH_SIZE_PER_GPU", 2)
+        assert desk.on_cfg("train", *opts, "TRAIN.CHECKPOINT_STEPS", 4).code == 0
+        assert saved == [4, 8, 0]
+        saved.clear()
+        assert desk.on_cfg("train", *opts, "TRAIN.CHECKPOINT_MINUTES", 1e-9).code == 0
+        assert saved == [*range(1, 11), 0]
+
+
+def test_results_say_what_they_were_made_with(desk: Desk) -> None:
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "SEED", 5).code == 0
+    marks = []
+    for changes in range(2):
+        assert desk.on_cfg("test", "SEED", 5).code == 0
+        results = json.loads((desk.results / "results.json").read_text())
+        assert (results["seed"], results["data"]["people"]) == (5, 6)
+        assert results["versions"]["torch"] == torch.__version__.split("+")[0]
+        assert results["weights"].endswith("final_state.pth")
+        assert "SEED: 5" in results["config"]
+        marks.append(results["data"]["fingerprint"])
+        if not changes:
+            with (desk.data / "images/valid_000001.jpg").open("ab") as file:
+                file.write(b"\0")
+    assert marks[0] != marks[1]
+    made = read_checkpoint(desk.results / "checkpoint.pth")["made"]
+    assert made["data"]["people"] == 20
+
+
+def test_weights_are_written_as_safetensors_too_and_score_the_same(desk: Desk) -> None:
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "TRAIN.EMA_DECAY", 0.9).code == 0
+    state = read_checkpoint(desk.results / "checkpoint.pth")
+    final = read_checkpoint(desk.results / "final_state.pth")
+    name = "head.1.weight"
+    assert torch.equal(final[name], state["ema"][name])  # the average is what is kept
+    assert not torch.equal(final[name], state["model"][name])
+    tables = [
+        desk.on_cfg("test", "TEST.MODEL_FILE", desk.results / f"final_state.{kind}").out
+        for kind in ("pth", "safetensors")
+    ]
+    assert tables[0] == tables[1]
 
 
 def test_going_on_asks_for_the_same_steps(desk: Desk) -> None:
     assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
     changed = ("AUTO_RESUME", "True", "TRAIN.BATCH_SIZE_PER_GPU", 4)
-    _fails_with(desk.on_cfg("train", *changed), "steps 3, here it is 5")
+    desk.on_cfg("train", *changed).fails_with("steps 3, here it is 5")
 
 
 def test_a_broken_training_checkpoint_is_told_in_one_line(desk: Desk) -> None:
@@ -341,7 +349,7 @@ def test_a_broken_training_checkpoint_is_told_in_one_line(desk: Desk) -> None:
     whole = read_checkpoint(path)
     for key, value in (("optimizer", 3), ("progress", {"epoch": "x"}), ("format", 0), ("seed", 7)):
         save_atomically(whole | {key: value}, path)
-        _fails_with(desk.on_cfg("train", "AUTO_RESUME", "True"), "checkpoint.pth")
+        desk.on_cfg("train", "AUTO_RESUME", "True").fails_with("checkpoint.pth")
 
 
 def test_options_may_stand_behind_keys(desk: Desk) -> None:
@@ -365,17 +373,8 @@ def test_bad_arguments_of_the_benchmark_are_told(desk: Desk, words: list[str]) -
 
 def test_bad_predictions_are_told_in_one_line(desk: Desk) -> None:
     gt = desk.data / "annot/gt_valid.mat"
-    _fails_with(desk.run("evaluate", "--gt", gt, "--pred", "none.mat"), "none.mat")
-    _fails_with(desk.run("evaluate", "--gt", gt, "--pred", gt), "preds")
-
-
-def _fails_with(outcome: Outcome, told: str) -> None:
-    """It ends with exit code 2 and an error of one line that names what to mend."""
-    assert outcome.code == 2, outcome.err
-    assert "Traceback" not in outcome.err
-    last = outcome.err.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    assert told in last
+    desk.run("evaluate", "--gt", gt, "--pred", "none.mat").fails_with("none.mat")
+    desk.run("evaluate", "--gt", gt, "--pred", gt).fails_with("preds")
 
 
 def test_the_published_configuration_has_the_published_values() -> None:

@@ -1,0 +1,126 @@
+"""Several processes do what one does; what befalls one of them is told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from desk import ROOT, Desk
+from scipy.io import loadmat
+
+from lib.config import load_cfg
+from lib.models import build_model
+from lib.utils.checkpoint import read_checkpoint
+
+# Plain steps along the gradient: adam divides by its size, which lifts rounding out of the noise.
+FROZEN = (
+    "TRAIN.BATCH_NORM", "frozen", "TRAIN.END_EPOCH", 7, "TRAIN.LR_STEP", "[5]",
+    "TRAIN.OPTIMIZER", "sgd", "TRAIN.LR", 10,
+)  # fmt: skip
+
+
+def launch(desk: Desk, processes: int, tool: str, *opts: object) -> subprocess.CompletedProcess:
+    """Run a command in several processes, as torchrun does, each with one thread."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        f"--nproc_per_node={processes}", str(ROOT / "tools" / f"{tool}.py"), *desk.words(*opts),
+    ]  # fmt: skip
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+
+
+def final_weights(desk: Desk) -> dict[str, torch.Tensor]:
+    return read_checkpoint(desk.results / "final_state.pth")
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    """How far two sets of weights are apart, ‖a - b‖/‖a‖."""
+    floats = [name for name, value in a.items() if value.is_floating_point()]
+    far = sum((a[name].double() - b[name].double()).square().sum() for name in floats)
+    return (far / sum(a[name].double().square().sum() for name in floats)).sqrt().item()
+
+
+def test_two_processes_train_and_test_as_one(desk: Desk) -> None:
+    one = launch(desk, 1, "train", *FROZEN)  # 21 steps of 8 people (the last of an epoch: 4)
+    assert one.returncode == 0, one.stderr
+    alone = final_weights(desk)
+    torch.manual_seed(0)
+    begin = build_model(load_cfg(desk.yaml)).state_dict()
+    assert distance(alone, begin) > 1e-3
+    for shares in ((4, 1), (2, 2)):  # computed at a time, and times that
+        keys = zip(("TRAIN.BATCH_SIZE_PER_GPU", "TRAIN.ACCUMULATE"), shares, strict=True)
+        two = launch(desk, 2, "train", *FROZEN, *(word for pair in keys for word in pair))
+        assert two.returncode == 0, two.stderr
+        assert distance(alone, final_weights(desk)) <= 1e-6
+        assert one.stdout == two.stdout
+
+    assert desk.on_cfg("test").code == 0
+    found = loadmat(desk.results / "pred.mat")["preds"]
+    scores = json.loads((desk.results / "results.json").read_text())["scores"]
+    # Of six people two processes of four at a time get 3 each; of seven one gets none.
+    for processes in (2, 7):
+        tested = launch(desk, processes, "test", "TEST.BATCH_SIZE_PER_GPU", 4)
+        assert tested.returncode == 0, tested.stderr
+        again = loadmat(desk.results / "pred.mat")["preds"]
+        assert again.shape == found.shape
+        assert abs(again - found).max() < 1e-2
+        results = json.loads((desk.results / "results.json").read_text())
+        assert results["scores"] == pytest.approx(scores)
+
+
+def test_a_process_that_fails_ends_the_others_and_is_heard(desk: Desk) -> None:
+    (desk.data / "images/train_000005.jpg").write_bytes(b"no picture")
+    failed = launch(desk, 2, "train")
+    assert failed.returncode != 0
+    assert "error: " in failed.stderr
+    assert "train_000005.jpg" in failed.stderr
+    assert not (desk.results / "final_state.pth").exists()
+
+
+def test_a_preempted_job_goes_on_to_the_same_weights(desk: Desk) -> None:
+    opts = ("WORKERS", 1, "TRAIN.END_EPOCH", 6)
+    assert desk.on_cfg("train", *opts).code == 0
+    whole = final_weights(desk)
+    (desk.results / "final_state.pth").unlink()
+    (desk.results / "checkpoint.pth").unlink()
+    command = [sys.executable, str(ROOT / "tools/train.py"), *desk.words(*opts)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for line in process.stderr:
+        if "epoch 0 step" in line:
+            break
+    os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does: to the loader's workers too
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert not (desk.results / "final_state.pth").exists()
+    resumed = desk.on_cfg("train", *opts, "AUTO_RESUME", "True")
+    assert resumed.code == 0, resumed.err
+    assert "going on from" in resumed.err
+    assert all(torch.equal(value, final_weights(desk)[name]) for name, value in whole.items())
+
+
+def test_a_dead_worker_ends_the_run_with_its_cause(desk: Desk) -> None:
+    command = [
+        sys.executable, str(ROOT / "tools/train.py"),
+        *desk.words("WORKERS", 2, "TRAIN.END_EPOCH", 1000),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "epoch 0 step" in line:
+            break
+    os.kill(_children(process.pid)[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2, err
+    assert "Traceback" not in err
+    assert "a loader process died" in err.strip().splitlines()[-1]
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    if not path.exists():
+        pytest.skip("this system does not list child processes")
+    return [int(child) for child in path.read_text().split()]
