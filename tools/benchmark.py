@@ -1,4 +1,4 @@
-"""Measure speed: python tools/benchmark.py --cfg FILE [--growth | --data | --decode] [KEY VALUE].
+"""Measure speed: python tools/benchmark.py --cfg FILE [--growth | --data | --decode | --watch].
 
 Without a flag: inference and training of the three ways of pruning. Check that the machine is
 quiet; compare within one run.
@@ -12,6 +12,7 @@ from pathlib import Path
 from lib.config import load_cfg
 from lib.core import benchmark, benchmark_plot
 from lib.core.benchmark_data import decode_ms, loader_rates
+from lib.core.benchmark_training import watching_cost
 from lib.core.results import write_json
 from lib.core.runtime import PRECISIONS, RUNTIMES
 from lib.utils.arguments import command_parser, one_of, overrides, positive, several
@@ -28,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     instead.add_argument("--growth", action="store_true", help="time against visual tokens")
     instead.add_argument("--data", action="store_true", help="the loader against bare decoding")
     instead.add_argument("--decode", action="store_true", help="heatmaps to joints")
+    instead.add_argument("--watch", action="store_true", help="what a training's safety costs")
     parser.add_argument("--batch", type=several(positive), default=[1, 16], metavar="N[,N ...]")
     parser.add_argument("--train-batch", type=several(positive), default=[8], metavar="N[,N ...]")
     for name, known, default in (
@@ -58,6 +60,9 @@ def main() -> None:
     if arguments.data:
         content["loader"] = loader_rates(cfg)
         print(json.dumps(content["loader"], indent=2))
+    elif arguments.watch:
+        content["training"] = watching_cost(cfg, device, rounds=arguments.rounds)
+        print(json.dumps(content["training"], indent=2))
     elif arguments.decode:
         content["decode ms/image"] = decode_ms(cfg, device)
         print(f"decode: {content['decode ms/image']:.3f} ms/image")

@@ -23,6 +23,7 @@ from lib.core.pictures import debug_pictures
 from lib.core.provenance import provenance
 from lib.core.tester import Tester
 from lib.dataset import build_dataset, build_train_loader, rooted
+from lib.dataset.skeleton import Skeleton
 from lib.models import build_model
 from lib.utils import checkpoint, drawing
 from lib.utils.distributed import World, any_of, spread
@@ -48,7 +49,9 @@ class Trainer:
         self.tester = Tester(cfg, world)
         self.loader = build_train_loader(cfg, self.dataset, world.rank, world.size)
         self.network = _build_network(cfg, world)
-        self.training = build_training(cfg, self.network, world, self.dataset, len(self.loader))
+        self.training = build_training(
+            cfg, self.network, world, self.dataset.skeleton, len(self.loader)
+        )
         self.progress = Progress(epoch=cfg.TRAIN.BEGIN_EPOCH)
         seed_all(cfg.SEED + world.rank)  # what a layer drops differs from process to process
         self._saved = time.monotonic()
@@ -224,7 +227,7 @@ def _build_network(cfg: CfgNode, world: World) -> nn.Module:
 
 
 def build_training(
-    cfg: CfgNode, network: nn.Module, world: World, dataset: object, steps_per_epoch: int
+    cfg: CfgNode, network: nn.Module, world: World, skeleton: Skeleton, steps_per_epoch: int
 ) -> Training:
     """Build what the steps of a training work with, as `TRAIN` describes it."""
     train = cfg.TRAIN
@@ -232,7 +235,7 @@ def build_training(
     ema = ModelEmaV3(network, decay=train.EMA_DECAY, use_warmup=True) if train.EMA_DECAY else None
     return Training(
         model=spread(network, world),
-        criterion=build_loss(cfg, dataset.skeleton).to(world.device),
+        criterion=build_loss(cfg, skeleton).to(world.device),
         optimizer=optimizer,
         schedule=build_schedule(cfg, optimizer, steps_per_epoch),
         scaler=torch.amp.GradScaler(world.device.type, enabled=train.PRECISION == "fp16"),
@@ -251,7 +254,7 @@ def build_training(
 
 @contextmanager
 def _signals() -> Iterator[threading.Event]:
-    """Note Ctrl-C and SIGTERM, so that the loop ends between two steps; a second Ctrl-C ends at once.
+    """Note Ctrl-C and SIGTERM, so that the loop ends between steps; a second Ctrl-C ends at once.
 
     Schedulers send SIGTERM before they take a machine away; with torchrun's, a process may get two.
     """

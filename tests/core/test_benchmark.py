@@ -6,7 +6,7 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from lib.core import benchmark
+from lib.core import benchmark, benchmark_training
 from lib.core.benchmark_data import decode_ms, loader_rates
 from lib.core.runtime import build_runner
 from lib.dataset.synthetic import make_synthetic
@@ -98,3 +98,17 @@ def test_loader_and_decoding_have_a_rate(tmp_path, small_cfg: MakeCfg) -> None: 
     rates = loader_rates(cfg, samples=8, rounds=1)
     assert rates["ratio"] == pytest.approx(rates["loader"] / rates["bare"])
     assert decode_ms(cfg, CPU, batch=2, rounds=1) > 0
+
+
+def test_a_bare_step_learns_what_ours_does(small_cfg: Callable[..., CfgNode]) -> None:
+    cfg = small_cfg()
+    trainings = [benchmark_training._training(cfg, CPU) for _ in range(2)]
+    people = benchmark_training._people(cfg, 3)
+    for _ in range(2):
+        trainings[0].step(people)
+        benchmark_training._bare_step(trainings[1], people)
+    a, b = (training.model.state_dict() for training in trainings)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    found = benchmark_training.watching_cost(cfg, CPU, batch=2, rounds=1)
+    assert found["all / bare"] == found["all"] / found["bare"]
+    assert found["checkpoint"] > 0

@@ -22,16 +22,13 @@ Make = Callable[..., Training]
 def make(small_cfg: Callable[..., CfgNode]) -> Make:
     """Make a training of a small network; overrides by TRAIN key."""
 
-    class People:
-        skeleton = MPII
-
     def build(**train: object) -> Training:
         cfg = small_cfg()
         cfg.TRAIN.OPTIMIZER, cfg.TRAIN.LR, cfg.TRAIN.WD = "sgd", 1.0, 0.0
         for key, value in train.items():
             cfg.TRAIN[key] = value
         torch.manual_seed(0)
-        training = build_training(cfg, build_model(cfg), World(torch.device("cpu")), People(), 10)
+        training = build_training(cfg, build_model(cfg), World(torch.device("cpu")), MPII, 10)
         training.start()
         return training
 
