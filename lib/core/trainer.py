@@ -26,7 +26,7 @@ from lib.dataset import build_dataset, build_train_loader, rooted
 from lib.dataset.skeleton import Skeleton
 from lib.models import build_model
 from lib.utils import checkpoint, drawing
-from lib.utils.distributed import World, any_of, spread
+from lib.utils.distributed import World, any_of, gather, spread
 from lib.utils.errors import UserError
 from lib.utils.files import previous_of
 from lib.utils.random import seed_all
@@ -57,6 +57,7 @@ class Trainer:
         self._saved = time.monotonic()
         self.writer = SummaryWriter(str(log_folder)) if world.is_first else None
         self._resume()
+        self._expect_together()
 
     @property
     def tested(self) -> nn.Module:
@@ -208,6 +209,15 @@ class Trainer:
         log.info(
             "going on from %s: epoch %d, step %d", path, self.progress.epoch, self.progress.step
         )
+
+    def _expect_together(self) -> None:
+        """UserError where the processes do not stand at the same step."""
+        places = gather((self.progress.epoch, self.progress.step), self.world)
+        if len(set(places)) > 1:
+            raise UserError(
+                f"the processes go on from (epoch, step) {', '.join(map(str, places))}: "
+                f"all of them, on any machine, must see the same {self.folder}"
+            )
 
 
 def _build_network(cfg: CfgNode, world: World) -> nn.Module:
