@@ -119,7 +119,7 @@ RULES: tuple[Rule, ...] = (
         """WORKERS MODEL.SPARSITY.JOINT_DEPTH DATASET.SCALE_FACTOR DATASET.ROT_FACTOR
         DATASET.NUM_JOINTS_HALF_BODY TRAIN.LR_END TRAIN.WARMUP_STEPS TRAIN.WD TRAIN.BEGIN_EPOCH
         TRAIN.CLIP_GRAD TRAIN.SKIP_NOT_FINITE TRAIN.CHECKPOINT_STEPS TRAIN.CHECKPOINT_MINUTES
-        DATASET.SKIP_BAD_IMAGES""",
+        DATASET.SKIP_BAD_IMAGES DATASET.COLOR DATASET.CUTOUT MODEL.DROP_PATH""",
         "be 0 or more",
         lambda value, cfg: value >= 0,
     ),
@@ -159,6 +159,7 @@ RULES: tuple[Rule, ...] = (
         "be divisible by MODEL.TRANSFORMER_HEADS {cfg.MODEL.TRANSFORMER_HEADS}",
         lambda dim, cfg: dim % cfg.MODEL.TRANSFORMER_HEADS == 0,
     ),
+    Rule("MODEL.DROP_PATH", "be less than 1", lambda share, cfg: share < 1),
     _one_of("MODEL.POS_EMBEDDING_TYPE", "none", "learnable", "sine", "sine-full"),
     Rule(
         "MODEL.DIM",
@@ -186,6 +187,11 @@ RULES: tuple[Rule, ...] = (
     Rule("MODEL.SPARSITY.JOINT_HOPS", "be -1 (no mask) or more", lambda hops, cfg: hops >= -1),
     # The data
     _one_of("DATASET.DATA_FORMAT", "jpg", "zip"),
+    *_rules(
+        "DATASET.COLOR DATASET.CUTOUT",
+        "be at most 1",
+        lambda share, cfg: share <= 1,
+    ),
     Rule("DATASET.SCALE_FACTOR", "be less than 1", lambda factor, cfg: factor < 1),
     Rule(
         "DATASET.PROB_HALF_BODY",

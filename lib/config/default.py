@@ -38,6 +38,7 @@ _C.MODEL.PATCH_SIZE = [4, 4]  # of the stride-4 feature map
 _C.MODEL.TRANSFORMER_DEPTH = 12  # layers of the main transformer
 _C.MODEL.TRANSFORMER_HEADS = 8  # of each attention; they share DIM
 _C.MODEL.TRANSFORMER_MLP_RATIO = 3.0  # hidden width of the MLP, in DIM
+_C.MODEL.DROP_PATH = 0.0  # how often the last layer leaves out a half; before it, linearly less
 _C.MODEL.POS_EMBEDDING_TYPE = "sine-full"  # none, learnable, sine or sine-full
 _C.MODEL.INIT = True  # truncated normals for the transformer's weights (else torch's default)
 _C.MODEL.HIDDEN_HEATMAP_DIM = -1  # of the head's hidden layer; -1: cells/8 where the rule asks
@@ -74,6 +75,8 @@ _C.DATASET.SCALE_FACTOR = 0.25  # box times 1 + normal(0, this), clipped to one 
 _C.DATASET.ROT_FACTOR = 30.0  # degrees, normal, clipped to two deviations, for 60 % of samples
 _C.DATASET.PROB_HALF_BODY = 0.0  # share of people seen as upper or lower half
 _C.DATASET.NUM_JOINTS_HALF_BODY = 8  # only people with more visible joints than this
+_C.DATASET.COLOR = 0.0  # largest relative change of brightness, contrast and saturation
+_C.DATASET.CUTOUT = 0.0  # share of samples that lose a square
 _C.DATASET.SKIP_BAD_IMAGES = 0  # people of unreadable images to replace in training, a process
 _C.DATASET.COLOR_RGB = True  # channels as RGB; False: BGR, as the first codebases had it
 

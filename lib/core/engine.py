@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
@@ -31,7 +32,7 @@ class Progress:
     """How far a training has come: `step` steps into `epoch`, 0-based, and what it met on the way.
 
     `skipped` counts steps without a finite loss or gradient, `bad` the people (by index) of
-    unreadable images.
+    unreadable images; `history` has an entry for each epoch: loss, rate, and scores where there are.
     """
 
     epoch: int = 0
@@ -39,6 +40,7 @@ class Progress:
     best: float = -1.0
     skipped: int = 0
     bad: list[int] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

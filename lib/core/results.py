@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def write_predictions(path: Path, joints: np.ndarray) -> None:
         savemat(aside, {"preds": joints + 1.0})
 
 
-def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+def write_json(path: str | Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON file; numpy numbers and arrays may be in it, and nan becomes null."""
     with replacing(path) as aside:
         aside.write_text(json_tricks.dumps(_nan_to_none(content), indent=2, primitives=True) + "\n")
@@ -43,4 +43,6 @@ def _nan_to_none(content: Any) -> Any:
     """JSON has no nan."""
     if isinstance(content, Mapping):
         return {key: _nan_to_none(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_nan_to_none(value) for value in content]
     return None if isinstance(content, float) and math.isnan(content) else content

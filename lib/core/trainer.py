@@ -21,6 +21,7 @@ from lib.core.loss import build_loss
 from lib.core.optimizer import build_optimizer, build_schedule
 from lib.core.pictures import debug_pictures
 from lib.core.provenance import provenance
+from lib.core.results import write_json
 from lib.core.tester import Tester
 from lib.dataset import build_dataset, build_train_loader, rooted
 from lib.dataset.skeleton import Skeleton
@@ -155,10 +156,12 @@ class Trainer:
             self._save_checkpoint()  # the test is for later
             raise
         scores = self.tester.score(predictions) or {}
+        rate = self.training.schedule.get_last_lr()[0]
+        progress.history.append({"epoch": progress.epoch, "loss": loss, "rate": rate, **scores})
         progress.epoch, progress.step = progress.epoch + 1, 0
         if self.writer is not None:
+            write_json(self.folder / "history.json", progress.history)
             self.writer.add_scalar("train/loss", loss, progress.epoch)
-            rate = self.training.schedule.get_last_lr()[0]
             self.writer.add_scalar("train/rate", rate, progress.epoch)
             for name, value in scores.items():
                 self.writer.add_scalar(f"test/{name.replace('@', '_')}", value, progress.epoch)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from yacs.config import CfgNode
 
+from lib.dataset.appearance import Appearance
 from lib.dataset.augment import Augmentation
 from lib.dataset.loader import build_test_loader, build_train_loader
 from lib.dataset.mpii import PoseDataset, find_gt, fits_its_box, open_images, read_records
@@ -53,6 +54,7 @@ def build_dataset(cfg: CfgNode, split: Literal["train", "test"]) -> PoseDataset:
         skeleton,
         tuple(cfg.MODEL.IMAGE_SIZE),
         augmentation=build_augmentation(cfg) if training else None,
+        appearance=Appearance(options.COLOR, options.CUTOUT) if training else None,
         seed=cfg.SEED,
         color_rgb=options.COLOR_RGB,
         replace_bad=training and options.SKIP_BAD_IMAGES > 0,

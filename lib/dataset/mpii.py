@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
+from lib.dataset.appearance import Appearance, vary_appearance
 from lib.dataset.augment import Augmentation, View, augment, sample_generator
 from lib.dataset.images import ImageFolder, ImageSource, ImageZip, decode_image, is_jpeg
 from lib.dataset.skeleton import Skeleton
@@ -132,6 +133,7 @@ class PoseDataset(Dataset):
         image_size: tuple[int, int],
         *,
         augmentation: Augmentation | None = None,
+        appearance: Appearance | None = None,
         seed: int = 0,
         color_rgb: bool = True,
         replace_bad: bool = False,
@@ -142,6 +144,7 @@ class PoseDataset(Dataset):
         self.skeleton = skeleton
         self.image_size = image_size
         self.augmentation = augmentation
+        self.appearance = appearance
         self.seed = seed
         self.color_rgb = color_rgb
         self.replace_bad = replace_bad
@@ -164,13 +167,17 @@ class PoseDataset(Dataset):
 
     def _sample(self, epoch: int, index: int) -> dict[str, Any]:
         record = self.records[index]
-        view = self._view(record, epoch, index)
+        generator = sample_generator(self.seed, epoch, index)
+        view = self._view(record, generator)
         matrix = view.matrix(self.image_size)
         joints, visible = transform_points(record.joints, matrix), record.visible
         if view.mirrored:
             joints, visible = joints[self._flip_order], visible[self._flip_order]
+        image = self._crop(record.image, view, matrix)
+        if self.appearance is not None:
+            image = vary_appearance(image, self.appearance, generator)
         return {
-            "image": self._crop(record.image, view, matrix),
+            "image": image,
             "joints": joints.astype(np.float32),
             "visible": visible,
             "index": index,
@@ -178,7 +185,7 @@ class PoseDataset(Dataset):
             "scale": record.scale,
         }
 
-    def _view(self, record: Record, epoch: int, index: int) -> View:
+    def _view(self, record: Record, generator: np.random.Generator) -> View:
         view = View(record.center, record.scale)
         if self.augmentation is None:
             return view
@@ -189,7 +196,7 @@ class PoseDataset(Dataset):
             self.skeleton,
             self.augmentation,
             self.image_size[0] / self.image_size[1],
-            sample_generator(self.seed, epoch, index),
+            generator,
         )
 
     def _crop(self, name: str, view: View, matrix: np.ndarray) -> np.ndarray:

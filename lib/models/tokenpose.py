@@ -173,7 +173,8 @@ def build_tokenpose_s(cfg: CfgNode) -> TokenPose:
 
     def blocks(depth: int) -> list[Block]:
         heads, ratio = model.TRANSFORMER_HEADS, model.TRANSFORMER_MLP_RATIO
-        return [Block(dim, heads, ratio, scale=dim**-0.5) for _ in range(depth)]
+        drops = [model.DROP_PATH * layer / max(1, depth - 1) for layer in range(depth)]
+        return [Block(dim, heads, ratio, scale=dim**-0.5, drop_path=drop) for drop in drops]
 
     transformer = SparseTransformer(
         blocks(model.TRANSFORMER_DEPTH),

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from lib.models.layers import Linear
@@ -71,15 +72,21 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block: tokens += attention(norm), then tokens += mlp(norm)."""
+    """A pre-norm transformer block: tokens += attention(norm), then tokens += mlp(norm).
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, scale: float) -> None:
+    In training each half is left out of a share `drop_path` of the samples (Huang et al. 2016).
+    """
+
+    def __init__(
+        self, dim: int, heads: int, mlp_ratio: float, scale: float, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
         hidden = round(dim * mlp_ratio)
         self.norm1 = nn.LayerNorm(dim)
         self.attention = Attention(dim, heads, scale)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(Linear(dim, hidden), nn.GELU(), Linear(hidden, dim))
+        self.drop = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(
         self, tokens: Tensor, bias: Tensor | None = None, queries: int | None = None
@@ -96,8 +103,8 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Do the block's first half; return tokens and weights as `Attention` does."""
         update, weights = self.attention(self.norm1(tokens), bias, queries, seen)
-        return tokens[:, :queries] + update, weights
+        return tokens[:, :queries] + self.drop(update), weights
 
     def refine(self, tokens: Tensor) -> Tensor:
         """Do the block's second half, [B, N, D] -> [B, N, D]."""
-        return tokens + self.mlp(self.norm2(tokens))
+        return tokens + self.drop(self.mlp(self.norm2(tokens)))

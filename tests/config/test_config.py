@@ -191,6 +191,8 @@ def test_wrong_type(write: Callable[..., Path], key: str, value: Any) -> None:
 
 
 IMPOSSIBLE = [
+    ("DATASET.COLOR", -0.1), ("DATASET.COLOR", 1.1), ("DATASET.CUTOUT", 2),
+    ("MODEL.DROP_PATH", 1), ("MODEL.DROP_PATH", -0.1),
     ("TRAIN.CLIP_GRAD", -1), ("TRAIN.SKIP_NOT_FINITE", -1), ("TRAIN.CHECKPOINT_STEPS", -1),
     ("TRAIN.CHECKPOINT_MINUTES", -0.5), ("DATASET.SKIP_BAD_IMAGES", -1), ("TRAIN.ACCUMULATE", 0),
     ("TRAIN.BATCH_NORM", "Sync"), ("TRAIN.EMA_DECAY", 1), ("TRAIN.EMA_DECAY", -0.1),

@@ -255,3 +255,14 @@ def test_unknown_names_say_the_mend(small_cfg: MakeCfg) -> None:
         build_model(small_cfg(NUM_JOINTS=14))
     build_model(small_cfg(NUM_JOINTS=14, JOINT_HOPS=-1))
     build_model(small_cfg(NUM_JOINTS=17))
+
+
+def test_dropped_paths_drop_in_training_only(small_cfg: Callable[..., CfgNode]) -> None:
+    torch.manual_seed(0)
+    plain, dropping = build_model(small_cfg()), build_model(small_cfg(DROP_PATH=0.9))
+    dropping.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 3, 48, 64)
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(images), dropping.eval()(images))
+        outputs = [dropping.train()(images) for _ in range(4)]
+    assert not all(torch.equal(outputs[0], output) for output in outputs[1:])
