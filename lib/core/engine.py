@@ -31,16 +31,29 @@ log = logging.getLogger(__name__)
 class Progress:
     """How far a training has come: `step` steps into `epoch`, 0-based, and what it met on the way.
 
-    `skipped` counts steps without a finite loss or gradient, `bad` the people (by index) of
-    unreadable images; `history` has an entry for each epoch: loss, rate, and scores where there are.
+    `loss_sum` is over the `loss_count` steps of this epoch. `skipped` counts steps without a finite
+    loss or gradient, `bad` the people (by index) of unreadable images; `history` has an entry for
+    each epoch: loss, rate, and scores where there are.
     """
 
     epoch: int = 0
     step: int = 0
     best: float = -1.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
     skipped: int = 0
     bad: list[int] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of this epoch so far."""
+        return self.loss_sum / max(1, self.loss_count)
+
+    def end_epoch(self) -> None:
+        """Stand at the beginning of the next epoch."""
+        self.epoch, self.step = self.epoch + 1, 0
+        self.loss_sum, self.loss_count = 0.0, 0
 
 
 @dataclass(frozen=True)
@@ -186,16 +199,14 @@ def train_epoch(
     print_every: int,
     on_failure: Callable[[NotFiniteError], None],
     after_step: Callable[[Step | None], None] = lambda step: None,
-) -> float:
+) -> None:
     """Train to the end of the epoch of `steps` steps from where `progress` stands.
 
     Calls `after_step` after each step, when `progress` already counts it. A step without a finite
     loss and gradient goes to `on_failure`, which raises or lets it be left out; its `after_step`
     gets None. Shows a progress bar on a terminal, and logs a line every `print_every` steps.
-    Returns the mean loss.
     """
     training.start()
-    losses: list[float] = []
     images, begin = 0, time.perf_counter()
     title = f"epoch {progress.epoch}"
     with (
@@ -212,20 +223,21 @@ def train_epoch(
             bar.update()
             images += len(batch["image"])
             if step is not None:
-                losses.append(step.loss)
+                progress.loss_sum += step.loss
+                progress.loss_count += 1
             if step is not None and (progress.step % print_every == 0 or progress.step == steps):
                 accuracy = heatmap_accuracy(step.output, step.target)[1].item()
-                loss = sum(losses) / len(losses)
                 pace = images / (time.perf_counter() - begin)
-                bar.set_postfix_str(f"loss {loss:.6f} accuracy {accuracy:.2f} {pace:.0f} images/s")
+                bar.set_postfix_str(
+                    f"loss {progress.loss:.6f}, accuracy {accuracy:.2f}, {pace:.0f} images/s"
+                )
                 log.info(
                     "%s step %d/%d: loss %.6f, accuracy %.3f, rate %.2e, %.0f images/s, %s left",
-                    title, progress.step, steps, loss, accuracy,
+                    title, progress.step, steps, progress.loss, accuracy,
                     training.schedule.get_last_lr()[0], pace,
                     _clock((steps - progress.step) * len(step.output) / pace),
                 )  # fmt: skip
             after_step(step)
-    return sum(losses) / max(1, len(losses))
 
 
 def _plain(model: nn.Module) -> nn.Module:

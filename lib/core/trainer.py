@@ -89,7 +89,7 @@ class Trainer:
             try:
                 while progress.epoch < self.cfg.TRAIN.END_EPOCH:
                     self.loader.batch_sampler.set_state(progress.epoch, progress.step)
-                    loss = train_epoch(
+                    train_epoch(
                         self.training,
                         self.loader,
                         progress,
@@ -98,7 +98,7 @@ class Trainer:
                         on_failure=self._skip,
                         after_step=after_step,
                     )
-                    self._end_epoch(loss, stopping)
+                    self._end_epoch(stopping)
             finally:
                 self.loader.close()
                 self.tester.loader.close()
@@ -147,7 +147,7 @@ class Trainer:
             raise UserError(f"{where}; lower TRAIN.LR, or raise TRAIN.WARMUP_STEPS") from None
         log.warning("%s; step left out (%d of at most %d)", where, progress.skipped, most)
 
-    def _end_epoch(self, loss: float, stopping: threading.Event) -> None:
+    def _end_epoch(self, stopping: threading.Event) -> None:
         """Test, note the scores, and save."""
         progress = self.progress
         try:
@@ -157,11 +157,12 @@ class Trainer:
             raise
         scores = self.tester.score(predictions) or {}
         rate = self.training.schedule.get_last_lr()[0]
-        progress.history.append({"epoch": progress.epoch, "loss": loss, "rate": rate, **scores})
-        progress.epoch, progress.step = progress.epoch + 1, 0
+        now = {"epoch": progress.epoch, "loss": progress.loss, "rate": rate, **scores}
+        progress.history.append(now)
+        progress.end_epoch()
         if self.writer is not None:
             write_json(self.folder / "history.json", progress.history)
-            self.writer.add_scalar("train/loss", loss, progress.epoch)
+            self.writer.add_scalar("train/loss", now["loss"], progress.epoch)
             self.writer.add_scalar("train/rate", rate, progress.epoch)
             for name, value in scores.items():
                 self.writer.add_scalar(f"test/{name.replace('@', '_')}", value, progress.epoch)
