@@ -1,5 +1,6 @@
 """Which values are possible, and which keys have no effect (any more)."""
 
+import re
 import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -51,13 +52,29 @@ def unused_keys(cfg: Node) -> dict[str, str]:
 
 def fault(origin: str, key: str, value: Any, text: str) -> UserError:
     """Return the error, one line, for a value of a key that `origin` set."""
-    brief = reprlib.Repr()
-    brief.maxstring, brief.maxlist, brief.maxtuple = 100, 12, 12
+    short = reprlib.Repr()
+    short.maxstring, short.maxlist, short.maxtuple = 100, 12, 12
     try:
-        shown = brief.repr(value)
+        shown = short.repr(value)
     except ValueError:  # a number of more than 4300 digits
         shown = "a huge number"
-    return UserError(" ".join(f"{origin}: {key} = {shown}: {text}".split()))
+    return UserError(" ".join(f"{origin}: {brief(key)} = {shown}: {text}".split()))
+
+
+def brief(text: str) -> str:
+    """Return what a user wrote as one line that a terminal shows; its middle left out if long."""
+    line = " ".join(text.split())
+    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    return line if len(line) <= 200 else f"{line[:120]}...{line[-60:]}"
+
+
+def can_be_path(text: str) -> bool:
+    """Whether a file can be there: no control character, line break or lone surrogate, no long name."""
+    names = re.split(r"[/\\]", text)
+    return not _NO_PATH.search(text) and all(len(name.encode()) <= 255 for name in names)
+
+
+_NO_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def value_of(cfg: Node, key: str) -> Any:
@@ -108,8 +125,20 @@ def _layers_exist(layers: Sequence[int], cfg: Node) -> bool:
     return all(layer < model.TRANSFORMER_DEPTH for layer in layers)
 
 
+def _is_name(text: str, cfg: Node) -> bool:
+    """Whether a folder can have that name, and so that it stays where it is made."""
+    return re.fullmatch(r"[\w-]{1,100}", text) is not None
+
+
 # In this order: a rule may take for granted what those above it ask.
 RULES: tuple[Rule, ...] = (
+    *_rules(
+        """OUTPUT_DIR LOG_DIR DATA_DIR MODEL.PRETRAINED DATASET.ROOT DATASET.TRAIN_SET
+        DATASET.TEST_SET TRAIN.CHECKPOINT TEST.MODEL_FILE""",
+        "be a path: no control characters, names of at most 255 bytes",
+        lambda path, cfg: can_be_path(path),
+    ),
+    *_rules("MODEL.NAME DATASET.DATASET", "be a name of letters, digits, _ and -", _is_name),
     Rule(
         "GPUS",
         "be one or more different numbers of devices, from 0 on",
@@ -134,6 +163,7 @@ RULES: tuple[Rule, ...] = (
         "be greater than 0",
         lambda value, cfg: value > 0,
     ),
+    Rule("TRAIN.LR_FACTOR", "be at most 1", lambda factor, cfg: factor <= 1),
     Rule("SEED", "lie between 0 and 2^32 - 1", lambda seed, cfg: 0 <= seed < 2**32),
     # The network
     _one_of("MODEL.TARGET_TYPE", "gaussian"),
@@ -150,6 +180,11 @@ RULES: tuple[Rule, ...] = (
         lambda size, cfg: all(side % 4 == 0 for side in size),
     ),
     Rule(
+        "MODEL.IMAGE_SIZE",
+        "be more than [4, 4], one cell, of which batch norm has no statistics",
+        lambda size, cfg: max(size) > 4,
+    ),
+    Rule(
         "MODEL.PATCH_SIZE",
         "divide the feature map, a quarter of MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE}",
         _patch_fits,
@@ -158,6 +193,11 @@ RULES: tuple[Rule, ...] = (
         "MODEL.DIM",
         "be divisible by MODEL.TRANSFORMER_HEADS {cfg.MODEL.TRANSFORMER_HEADS}",
         lambda dim, cfg: dim % cfg.MODEL.TRANSFORMER_HEADS == 0,
+    ),
+    Rule(
+        "MODEL.TRANSFORMER_MLP_RATIO",
+        "give a hidden layer of 1 or more, times MODEL.DIM {cfg.MODEL.DIM}",
+        lambda ratio, cfg: round(ratio * cfg.MODEL.DIM) >= 1,
     ),
     Rule("MODEL.DROP_PATH", "be less than 1", lambda share, cfg: share < 1),
     _one_of("MODEL.POS_EMBEDDING_TYPE", "none", "learnable", "sine", "sine-full"),
@@ -233,7 +273,7 @@ RULES: tuple[Rule, ...] = (
         lambda end, cfg: end > cfg.TRAIN.BEGIN_EPOCH,
     ),
     # Testing
-    Rule("TEST.BLUR_KERNEL", "be odd, 1 or more", lambda k, cfg: k >= 1 and k % 2 == 1),
+    Rule("TEST.BLUR_KERNEL", "be odd, from 1 to 999", lambda k, cfg: 1 <= k <= 999 and k % 2 == 1),
 )
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import difflib
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,14 +10,20 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode as Node
 
-from lib.config.check import check, fault
+from lib.config.check import brief, check, fault
 from lib.config.default import get_cfg
 from lib.utils.errors import UserError
 
 BASE = "BASE"  # key of a file that says which file it builds upon
 COMMAND_LINE = "command line"
 
-_KIND = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
+_LARGEST = 3e38  # of a float: more does not fit into weights, which have 32 bits
+_KIND = {
+    bool: "true or false",
+    int: "a whole number",
+    float: f"a number from -{_LARGEST} to {_LARGEST}",
+    str: "a text",
+}
 
 
 def load_cfg(path: str | Path, opts: Sequence[Any] = ()) -> Node:
@@ -68,14 +73,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(
-            _one_line(f"{path}: not a good YAML file: {error.problem or error}{line}")
-        ) from error
+        problem = brief(str(error.problem or error))
+        raise UserError(f"{path}: not a good YAML file: {problem}{line}") from error
     # Beside its own errors PyYAML lets through what a malformed number, date or tag raises.
     except (
         yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
     ) as error:  # fmt: skip
-        raise UserError(_one_line(f"{path}: not a good YAML file: {error}")) from error
+        raise UserError(f"{path}: not a good YAML file: {brief(str(error))}") from error
     if values is None:
         raise UserError(f"{path}: is empty")
     if not isinstance(values, dict):
@@ -179,7 +183,9 @@ def _scalar(value: Any, kind: type) -> Any:
         value = float(value)
     if type(value) is not kind:
         return None
-    if kind in (int, float) and not (math.isfinite(value) if kind is float else abs(value) < 2**63):
+    if kind is float and not abs(value) <= _LARGEST:  # nan is not either
+        return None
+    if kind is int and not abs(value) < 2**63:
         return None
     return value
 
@@ -219,7 +225,3 @@ def _free(value: Any) -> Any:
     for name, entry in value.items():
         node[name] = _free(entry)
     return node
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

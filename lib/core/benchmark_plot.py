@@ -3,19 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from lib.core.benchmark import Row
+from lib.utils.plot import new_axes, picture
 
 _COLORS = {"none": "#555555", "connection": "#D55E00", "token": "#0072B2"}
 
 
 def growth_picture(rows: Mapping[int, Sequence[Row]]) -> np.ndarray:
     """Draw ms an image against visual tokens, a line for each way of pruning; uint8 RGB."""
-    figure = Figure(figsize=(6.4, 3.8), dpi=150, layout="tight")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = new_axes(
+        xscale="log", yscale="log", xlabel="visual tokens", ylabel="ms an image, fp32, batch 1"
+    )
     first = next(iter(rows.values()))
     for row in first:
         line = [
@@ -29,13 +28,8 @@ def growth_picture(rows: Mapping[int, Sequence[Row]]) -> np.ndarray:
         )  # fmt: skip
         axes.annotate(f"{line[-1]:.0f}", (list(rows)[-1], line[-1]), xytext=(5, 0),
                       textcoords="offset points", fontsize=8, va="center")  # fmt: skip
-    axes.set(
-        xscale="log", yscale="log", xlabel="visual tokens", ylabel="ms an image, fp32, batch 1"
-    )
     axes.set_xticks(list(rows), [str(count) for count in rows])
     axes.margins(x=0.12)
     axes.minorticks_off()
-    axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return picture(axes)

@@ -32,10 +32,15 @@ class Session:
 
 
 @contextmanager
-def open_session(path: str, opts: Sequence[str], command: str) -> Iterator[Session]:
-    """Load a configuration, get the machine ready, and log to `<run's folder>/<command>.log`."""
+def open_session(
+    path: str | Path, opts: Sequence[str], command: str, run: str = ""
+) -> Iterator[Session]:
+    """Load a configuration, get the machine ready, and log to `<run's folder>/<command>.log`.
+
+    The run is named after the configuration, unless `run` says another name.
+    """
     cfg = load_cfg(path, opts)
-    run = Path(path).stem
+    run = run or Path(path).stem
     folder = run_folder(cfg.OUTPUT_DIR, cfg, run)
     log_folder = run_folder(cfg.LOG_DIR, cfg, run)
     tune()

@@ -79,15 +79,17 @@ def _until(stopping: Callable[[], bool], batches: Iterable[Any]) -> Iterator[Any
         yield batch
 
 
-def score_checkpoint(cfg: CfgNode, world: World, folder: Path) -> dict[str, dict[str, float]]:
-    """Test `TEST.MODEL_FILE` (or the run's own final weights); scores by name, none without gt.
+def score_checkpoint(
+    cfg: CfgNode, world: World, folder: Path, file: str | Path = ""
+) -> dict[str, dict[str, float]]:
+    """Test `file` (or the run's own final weights); scores by name, none without annotation.
 
     Beside the network's stands the score of the mean pose. Writes `pred.mat`, `results.json` and
     `people.jpg`, some people as annotated and as found, to `folder`.
     """
     tester = Tester(cfg, world)
     model = build_model(cfg)
-    file = cfg.TEST.MODEL_FILE or folder / "final_state.pth"
+    file = file or folder / "final_state.pth"
     load_weights(model, file)
     model.to(world.device, memory_format=torch.channels_last)
     predictions = tester.predict(model)

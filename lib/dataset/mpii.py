@@ -11,6 +11,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from lib.dataset.appearance import Appearance, vary_appearance
+from lib.config.check import brief, can_be_path
 from lib.dataset.augment import Augmentation, View, augment, sample_generator
 from lib.dataset.images import ImageFolder, ImageSource, ImageZip, decode_image, is_jpeg
 from lib.dataset.skeleton import Skeleton
@@ -64,8 +65,8 @@ def _read_record(entry: Any, num_joints: int, with_joints: bool, where: str) -> 
     if not isinstance(entry, dict):
         raise UserError(f"{where} should be an object with `image`, `center`, `scale`, `joints`")
     image = entry.get("image")
-    if not isinstance(image, str) or not image:
-        raise UserError(f"{where}: `image` should be a file name, it is {image!r}")
+    if not isinstance(image, str) or not image or not can_be_path(image):
+        raise UserError(f"{where}: `image` should be a file name, it is {brief(repr(image))}")
     center = _read_numbers(entry, "center", (2,), where)
     scale = _read_numbers(entry, "scale", (), where)
     if center[0] == -1 or 1.25 * scale * PIXELS_PER_SCALE <= 1:  # MPII's sign of a missing center

@@ -1,0 +1,130 @@
+"""A study: variants of one configuration, trained and tested with the same seeds and budget."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from lib.config import load_cfg
+from lib.core.tester import score_checkpoint
+from lib.core.trainer import Trainer
+from lib.utils.distributed import World
+from lib.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_KEYS = {"CFG", "SEEDS", "BASELINE", "VARIANTS", "RETESTS"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a study: what it changes, and whose weights it tests if not its own."""
+
+    name: str
+    changes: dict[str, Any]
+    weights_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to train and test; `cfg` is the configuration that all variants build upon."""
+
+    path: Path
+    cfg: Path
+    seeds: tuple[int, ...]
+    baseline: str
+    variants: dict[str, Variant]
+
+    def configuration(self, variant: Variant, seed: int, opts: list[str]) -> CfgNode:
+        """Return the configuration of a variant, `KEY VALUE ...` of the command line on top."""
+        changes = [word for change in variant.changes.items() for word in change]
+        return load_cfg(self.cfg, [*changes, "SEED", seed, "AUTO_RESUME", True, *opts])
+
+    def folder(self, cfg: CfgNode, variant: Variant | None = None, seed: int = 0) -> Path:
+        """Where the study's results lie, or those of a variant and seed."""
+        folder = Path(cfg.OUTPUT_DIR) / cfg.DATASET.DATASET / cfg.MODEL.NAME / self.path.stem
+        if variant is None:
+            return folder
+        return folder / re.sub(r"[^\w.-]+", "_", variant.name) / f"seed_{seed}"
+
+
+def load_study(path: str | Path) -> Study:
+    """Read a study file; UserError, one line, names what is wrong with it.
+
+    `CFG`, the configuration, is relative to the file. `VARIANTS` maps names to `{KEY: value}`;
+    `RETESTS` too, with `OF` a variant whose weights are tested otherwise. `BASELINE` is the variant
+    that all are compared with, each seed of `SEEDS` with its own.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the study ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the study is not valid YAML ({error})") from None
+    if not isinstance(content, dict) or not {"CFG", "VARIANTS"} <= content.keys() <= _KEYS:
+        raise UserError(f"{path}: a study holds CFG, VARIANTS, and of {', '.join(sorted(_KEYS))}")
+    variants = {
+        variant.name: variant
+        for section in ("VARIANTS", "RETESTS")
+        for variant in _variants(content.get(section) or {}, f"{path}: {section}")
+    }
+    trained = [name for name, variant in variants.items() if variant.weights_of is None]
+    seeds = content.get("SEEDS", [0])
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise UserError(f"{path}: SEEDS should be a list of whole numbers, it is {seeds!r}")
+    baseline = content.get("BASELINE", next(iter(trained), None))
+    for name in (baseline, *(v.weights_of for v in variants.values() if v.weights_of)):
+        if name not in trained:
+            raise UserError(f"{path}: there is no variant {name!r}, only {', '.join(trained)}")
+    return Study(path, path.parent / str(content["CFG"]), tuple(seeds), baseline, variants)
+
+
+def _variants(section: Any, where: str) -> Iterator[Variant]:
+    if not isinstance(section, Mapping):
+        raise UserError(f"{where} should map names to changes")
+    for name, changes in section.items():
+        if not isinstance(changes, Mapping):
+            raise UserError(f"{where}: {name} should hold KEY: value, or {{}}")
+        changes = dict(changes)
+        yield Variant(str(name), {k: v for k, v in changes.items() if k != "OF"}, changes.get("OF"))
+
+
+def run_study(study: Study, world: World, opts: list[str]) -> None:
+    """Train and test every variant with every seed; what is done already is left as it is.
+
+    Seeds come one after the other, so that after each all variants can be compared.
+    """
+    plan = {
+        (variant.name, seed): study.configuration(variant, seed, opts)
+        for seed in study.seeds
+        for variant in study.variants.values()
+    }  # all of it, so that a wrong key is told before the first training
+    for (name, seed), cfg in plan.items():
+        variant = study.variants[name]
+        folder = study.folder(cfg, variant, seed)
+        if is_done(folder, cfg):
+            continue
+        log.info("%s, seed %d", name, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        trained = folder
+        if variant.weights_of is None:
+            logs = Path(cfg.LOG_DIR) / folder.relative_to(cfg.OUTPUT_DIR)
+            Trainer(cfg, world, folder, logs).run()
+        else:
+            trained = study.folder(cfg, study.variants[variant.weights_of], seed)
+        score_checkpoint(cfg, world, folder, trained / "final_state.pth")
+
+
+def is_done(folder: Path, cfg: CfgNode) -> bool:
+    """Whether a folder holds the test of just this configuration."""
+    try:
+        return json.loads((folder / "results.json").read_text())["config"] == cfg.dump()
+    except (OSError, ValueError, KeyError):
+        return False

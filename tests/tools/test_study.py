@@ -1,0 +1,94 @@
+"""A study trains, goes on where it stopped, and reports."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from desk import Desk
+
+from lib.core.study import load_study
+from lib.core.trainer import Trainer
+
+STUDY = {
+    "CFG": "small.yaml",
+    "SEEDS": [0, 3],
+    "BASELINE": "dense",
+    "VARIANTS": {"dense": {"MODEL.SPARSITY.PRUNE": "none"}, "full, method": {}},
+    "RETESTS": {"full, dense": {"OF": "full, method", "MODEL.SPARSITY.PRUNE": "none"}},
+}
+
+
+def run(desk: Desk, *words: object) -> object:
+    path = desk.folder / "study.yaml"
+    if not path.exists():
+        path.write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    places = ("OUTPUT_DIR", desk.folder / "output", "LOG_DIR", desk.folder / "log")
+    return desk.run("study", "--study", path, *words, *places, "DATASET.ROOT", desk.data)
+
+
+def test_a_study_goes_on_where_it_stopped_and_reports(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(desk, "--report").fails_with("no variant is tested yet")
+    runs, train = [], Trainer.run
+
+    def spy(trainer: Trainer) -> None:
+        if len(runs) == 3 and "stop" not in runs:
+            runs.append("stop")
+            raise KeyboardInterrupt
+        runs.append(trainer.folder)
+        train(trainer)
+
+    monkeypatch.setattr(Trainer, "run", spy)
+    assert run(desk).code == 130
+    half = run(desk, "--report")
+    assert half.code == 0, half.err
+    done = run(desk)
+    assert done.code == 0, done.err
+    assert [Path(folder).name for folder in runs] == [
+        "seed_0",
+        "seed_0",
+        "seed_3",
+        "stop",
+        "seed_3",
+    ]
+    again = run(desk)
+    assert len(runs) == 5
+    rows = {
+        line.split(" | ")[0].strip("| "): line.split(" | ")
+        for line in again.out.splitlines()
+        if line.startswith("| ")
+    }
+    assert {"dense", "full, method", "full, dense"} < rows.keys()
+    assert rows["dense"][1] == "2"
+    assert rows["dense"][12] == "–"  # it is not compared with itself
+    assert "[" in rows["full, method"][12]
+    folder = desk.folder / "output/synthetic/pose_tokenpose_s/study"
+    assert (folder / "RESULTS.md").exists()
+    assert (folder / "curves.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"CFG": "none.yaml"}, "none.yaml"),
+        ({"SEEDS": "all"}, "SEEDS"),
+        ({"BASELINE": "sparse"}, "sparse"),
+        ({"VARIANTS": {"a": {"MODEL.DEPTH": 3}}, "BASELINE": "a", "RETESTS": {}}, "MODEL.DEPTH"),
+        ({"VARIANTS": {"a": 3}}, "a should hold"),
+        ({"RETESTS": {"a": {"OF": "nobody"}}}, "nobody"),
+        ({"SEED": 3}, "CFG"),
+    ],
+)
+def test_a_bad_study_is_told_in_one_line(desk: Desk, change: dict, told: str) -> None:
+    (desk.folder / "study.yaml").write_text(yaml.safe_dump(STUDY | change))
+    run(desk).fails_with(told)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[2].glob("experiments/*/study*.yaml"))
+)
+def test_every_study_here_loads(path: Path) -> None:
+    study = load_study(path)
+    for variant in study.variants.values():
+        study.configuration(variant, study.seeds[0], [])

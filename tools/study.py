@@ -1,0 +1,34 @@
+"""Compare variants: python tools/study.py --study FILE [--report] [KEY VALUE ...].
+
+Goes on where the last command stopped; --report only writes what is done so far.
+"""
+
+import argparse
+
+from lib.core.session import open_session
+from lib.core.study import load_study, run_study
+from lib.core.study_report import write_report
+from lib.utils.errors import UserError, run_command
+
+
+def main() -> None:
+    """Train and test every variant of the study with every seed; write RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", required=True, metavar="FILE", help="the YAML study")
+    parser.add_argument("--report", action="store_true", help="train nothing, write the report")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys of all")
+    arguments = parser.parse_intermixed_args()
+    study = load_study(arguments.study)
+    with open_session(study.cfg, arguments.opts, "study", run=study.path.stem) as session:
+        if not arguments.report:
+            run_study(study, session.world, arguments.opts)
+        if session.world.is_first:
+            path = write_report(study, session.world.device, arguments.opts)
+            if path is None:
+                raise UserError(f"{study.path}: no variant is tested yet; run it without --report")
+            print(path.read_text())
+            print(f"report and plots: {path.parent}")
+
+
+if __name__ == "__main__":
+    run_command(main)
