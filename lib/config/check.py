@@ -68,13 +68,14 @@ def brief(text: str) -> str:
     return line if len(line) <= 200 else f"{line[:120]}...{line[-60:]}"
 
 
+# Control characters, line breaks, and surrogates, which no file system can encode.
+_NO_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
 def can_be_path(text: str) -> bool:
-    """Whether a file can be there: no control character, line break or lone surrogate, no long name."""
+    """Whether a file can have that path, and a line of text can tell it."""
     names = re.split(r"[/\\]", text)
     return not _NO_PATH.search(text) and all(len(name.encode()) <= 255 for name in names)
-
-
-_NO_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def value_of(cfg: Node, key: str) -> Any:

@@ -118,12 +118,13 @@ class Training:
         norms = _statistics(self.model) if self.keeps_norms else []
         self.optimizer.zero_grad(set_to_none=True)
         people, total, outputs = len(target), torch.zeros((), device=device), []
-        for part in torch.arange(people, device=device).split(self.part):
-            rows = slice(int(part[0]), int(part[-1]) + 1)
+        for begin in range(0, people, self.part):
+            rows = slice(begin, min(begin + self.part, people))
             with self._shared(last=rows.stop == people):
                 with autocast(device, self.precision):
                     output = self.model(normalise(batch["image"][rows]))
-                loss = self.criterion(output, target[rows], weight[rows]) * (len(part) / people)
+                loss = self.criterion(output, target[rows], weight[rows])
+                loss = loss * ((rows.stop - begin) / people)
                 self.scaler.scale(loss).backward()
             total += loss.detach()
             outputs.append(output.detach())
@@ -131,6 +132,8 @@ class Training:
         try:
             self._update(total, batch, number)
         except NotFiniteError:
+            if self.scaler.is_enabled():
+                self.scaler.update()
             for statistic, before in norms:
                 statistic.copy_(before)
             raise
@@ -142,15 +145,19 @@ class Training:
         """Let the gradients change the weights, if all is finite."""
         weights = [weight for weight in self.model.parameters() if weight.grad is not None]
         norm = get_total_norm([weight.grad for weight in weights], foreach=True)
-        if not any_of([not (norm + loss).isfinite()], self.world)[0]:
-            if self.clip > 0:
-                clip_grads_with_norm_(weights, self.clip, norm, foreach=True)
-        elif loss.isfinite() and self.scaler.is_enabled():
-            pass  # the scaler leaves this step out, and scales less from now on
-        else:
-            raise NotFiniteError(self._first_not_finite(loss, batch), batch["index"].tolist())
+        finite = torch.stack((loss.isfinite(), norm.isfinite())).tolist()
+        bad_loss, bad_gradient = any_of([not good for good in finite], self.world)
+        # In fp16 a scaled gradient may overflow: the scaler leaves that step out, and scales less.
+        overflow = bad_gradient and not bad_loss and self.scaler.is_enabled()
+        if bad_loss or (bad_gradient and not (overflow and self.scaler.get_scale() > 1)):
+            samples = batch["index"].tolist() if not all(finite) else []
+            raise NotFiniteError(self._first_not_finite(loss, batch, all(finite)), samples)
+        if self.clip > 0 and not overflow:
+            clip_grads_with_norm_(weights, self.clip, norm, foreach=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if overflow:
+            log.info("a gradient overflowed, the loss is scaled by %g now", self.scaler.get_scale())
         if self.ema is not None:
             self.ema.update(_plain(self.model), step=number)
 
@@ -161,8 +168,10 @@ class Training:
         return self.model.no_sync()
 
     @torch.no_grad()
-    def _first_not_finite(self, loss: Tensor, batch: dict[str, Tensor]) -> str:
+    def _first_not_finite(self, loss: Tensor, batch: dict[str, Tensor], elsewhere: bool) -> str:
         """Name the loss or gradient that is not finite, and the layer it begins in."""
+        if elsewhere:
+            return "the loss of another process is not finite"
         model = _plain(self.model)
         if loss.isfinite():
             broken = [
@@ -180,12 +189,16 @@ class Training:
 
             return look
 
+        for norm in _norms(model):
+            if isinstance(norm, nn.SyncBatchNorm):
+                norm.eval()  # it would wait for the other processes
         hooks = [module.register_forward_hook(hook(name)) for name, module in _leaves(model)]
         with autocast(self.world.device, self.precision):
             for part in batch["image"].split(self.part):
                 model(normalise(part))
         for handle in hooks:
             handle.remove()
+        self.start()
         layer = f"begins in {found[0]}" if found else "comes from the loss alone"
         return f"the loss is {loss.item()}, which {layer},"
 

@@ -49,7 +49,7 @@ def open_session(
     if cfg.CUDNN.DETERMINISTIC:
         torch.backends.cudnn.benchmark = False  # it may choose another kernel each time
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-    torch.use_deterministic_algorithms(cfg.CUDNN.DETERMINISTIC, warn_only=True)
+    torch.use_deterministic_algorithms(cfg.CUDNN.DETERMINISTIC)
     world = join_world(cfg.GPUS)
     try:
         set_up_logging(folder, command, quiet=not world.is_first)
@@ -68,6 +68,10 @@ def _explained(error: RuntimeError, world: World) -> Exception:
     line = " ".join(str(error).split())
     if "DataLoader worker" in line:
         return UserError(f"a loader process died: {line} If memory ran out, lower WORKERS")
+    if "out of memory" in line and world.device.type == "cuda":
+        return UserError(f"{line} Lower TRAIN.BATCH_SIZE_PER_GPU or TEST.BATCH_SIZE_PER_GPU")
+    if "use_deterministic_algorithms" in line:
+        return UserError(f"CUDNN.DETERMINISTIC cannot be had here: {line}")
     if world.size > 1 and any(sign in line for sign in ("closed by peer", "reset by peer", "NCCL")):
         return UserError(f"process {world.rank} lost another one, whose error says why ({line})")
     return error

@@ -1,21 +1,26 @@
 """The whole state of a training, as `checkpoint.pth` holds it: saved, found again, restored."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
 from torch import nn
 
 from lib.core.engine import Progress, Training
 from lib.utils import checkpoint
 from lib.utils.distributed import gather
 from lib.utils.errors import UserError
-from lib.utils.files import keep_previous, previous_of
+from lib.utils.files import previous_of
 from lib.utils.random import random_states, restore_random_states
 
 log = logging.getLogger(__name__)
+
+# Keys that change nothing that is learned.
+_FREE = ("AUTO_RESUME", "TRAIN.RESUME", "TRAIN.CHECKPOINT", "WORKERS", "PRINT_FREQ", "GPUS")
+_FREE_SECTIONS = ("OUTPUT_DIR", "LOG_DIR", "DATA_DIR", "DEBUG", "TRAIN.CHECKPOINT_", "TEST")
 
 _MISFITS = (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError)
 
@@ -37,6 +42,7 @@ def save(
     """
     world, ema = training.world, training.ema
     generators = gather(random_states(world.device), world)
+    bad = sorted({index for part in gather(progress.bad, world) for index in part})
     if not world.is_first:
         return
     content = {
@@ -46,14 +52,14 @@ def save(
         "optimizer": training.optimizer.state_dict(),
         "schedule": training.schedule.state_dict(),
         "scaler": training.scaler.state_dict(),
-        "progress": asdict(progress),
+        "progress": asdict(progress) | {"bad": bad},
         "random": generators,
         "steps": steps,
         "seed": seed,
+        "optimizer kind": type(training.optimizer).__name__,
         "made": made,
     }
-    keep_previous(path)
-    checkpoint.save_atomically(content, path)
+    checkpoint.save_atomically(content, path, keeps_previous=True)
 
 
 def candidates(path: Path) -> list[Path]:
@@ -96,11 +102,12 @@ def restore(
 
     UserError where it is of another network, optimizer, seed, or number of steps an epoch.
     """
-    for name, here in {"seed": seed, "steps": steps}.items():
+    kind = type(training.optimizer).__name__
+    for name, here in {"seed": seed, "steps": steps, "optimizer kind": kind}.items():
         if content.get(name) != here:
             raise UserError(
-                f"{path} was trained with {name} {content.get(name)}, here it is {here}: "
-                "go on with the same SEED, people, and people a step"
+                f"{path} was trained with {name} {content.get(name)}, here it is {here}: go on "
+                "with the same SEED, people, people a step, and TRAIN.OPTIMIZER"
             )
     _compare(content.get("made"), made, path)
     world, ema = training.world, training.ema
@@ -130,8 +137,13 @@ def _compare(then: Any, now: dict[str, Any], path: Path) -> None:
     """Say what is not as it was; it need not keep a run from going on."""
     if not isinstance(then, dict):
         then = {}
+    changed = _changed_keys(then.get("config"), now["config"])
+    if changed:
+        log.warning(
+            "%s: not as they were for %s; the rate keeps its old base, and follows the schedule "
+            "given here", ", ".join(changed), path,
+        )  # fmt: skip
     names = {
-        "config": "the configuration is not the one of %s; rates go on as there",
         "data": "annotation or pictures are not the ones of %s",
         "versions": "packages have other versions than for %s: bits may differ",
         "git": "the code is not the one of %s",
@@ -139,3 +151,21 @@ def _compare(then: Any, now: dict[str, Any], path: Path) -> None:
     for name, text in names.items():
         if then.get(name) != now[name]:
             log.warning(text, path)
+
+
+def _changed_keys(then: Any, now: str) -> list[str]:
+    """Keys that matter and differ between two dumps of a configuration."""
+    old, new = (dict(_flat(yaml.safe_load(dump))) for dump in (then or "{}", now))
+    return [
+        key
+        for key in new
+        if old.get(key) != new[key] and key not in _FREE and not key.startswith(_FREE_SECTIONS)
+    ]
+
+
+def _flat(section: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value

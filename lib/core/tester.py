@@ -20,7 +20,7 @@ from lib.dataset import annotation_path, build_dataset, build_test_loader
 from lib.dataset.mpii import read_records
 from lib.models import build_model
 from lib.utils.checkpoint import load_weights
-from lib.utils.distributed import World, gather
+from lib.utils.distributed import World, any_of, gather, share_buffers
 from lib.utils.drawing import save_image
 from lib.utils.errors import UserError
 
@@ -36,6 +36,8 @@ class Tester:
         self.path = annotation_path(cfg, cfg.DATASET.TEST_SET)
         self.dataset = build_dataset(cfg, "test")
         self.loader = build_test_loader(cfg, self.dataset, world.rank, world.size)
+        for name in sorted({record.image for record in self.dataset.records}):
+            self.dataset.images.mark(name)  # a picture that is missing is told before any work
         self.gt = None if self.dataset.gt_path is None else load_gt(self.dataset.gt_path)
         people = len(self.dataset)
         if self.gt is not None and self.gt["jnt_missing"].shape[1] != people:
@@ -46,8 +48,9 @@ class Tester:
     ) -> Predictions:
         """Find every person of the set, each once, in the set's order.
 
-        KeyboardInterrupt, between two batches, as soon as `stopping` says so.
+        KeyboardInterrupt, between two batches, as soon as `stopping` says so to any process.
         """
+        share_buffers(model, self.world)
         test, size = self.cfg.TEST, tuple(self.cfg.MODEL.IMAGE_SIZE)
         own = predict(
             build_runner(model, test.RUNTIME, test.PRECISION, size),
@@ -57,6 +60,8 @@ class Tester:
             refine=test.POST_PROCESS,
             blur_kernel=test.BLUR_KERNEL,
         )
+        if any_of([stopping()], self.world)[0]:
+            raise KeyboardInterrupt
         return concatenate(gather(own, self.world))
 
     def score(self, predictions: Predictions) -> dict[str, float] | None:
@@ -75,7 +80,7 @@ class Tester:
 def _until(stopping: Callable[[], bool], batches: Iterable[Any]) -> Iterator[Any]:
     for batch in batches:
         if stopping():
-            raise KeyboardInterrupt
+            return
         yield batch
 
 

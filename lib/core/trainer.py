@@ -29,7 +29,6 @@ from lib.models import build_model
 from lib.utils import checkpoint, drawing
 from lib.utils.distributed import World, any_of, gather, spread
 from lib.utils.errors import UserError
-from lib.utils.files import previous_of
 from lib.utils.random import seed_all
 
 log = logging.getLogger(__name__)
@@ -140,8 +139,9 @@ class Trainer:
     def _skip(self, error: NotFiniteError) -> None:
         """Leave a step out, where TRAIN.SKIP_NOT_FINITE lets it pass; else say where it was."""
         progress, most = self.progress, self.cfg.TRAIN.SKIP_NOT_FINITE
-        names = [self.dataset.records[index].image for index in error.samples]
-        where = f"epoch {progress.epoch}, step {progress.step}: {error} on {', '.join(names)}"
+        names = ", ".join(self.dataset.records[index].image for index in error.samples)
+        where = f"epoch {progress.epoch}, step {progress.step + 1}: {error}"
+        where += f" on {names}" if names else ""
         progress.skipped += 1
         if progress.skipped > most:
             raise UserError(f"{where}; lower TRAIN.LR, or raise TRAIN.WARMUP_STEPS") from None
@@ -150,11 +150,8 @@ class Trainer:
     def _end_epoch(self, stopping: threading.Event) -> None:
         """Test, note the scores, and save."""
         progress = self.progress
-        try:
-            predictions = self.tester.predict(self.tested, stopping.is_set)
-        except KeyboardInterrupt:
-            self._save_checkpoint()  # the test is for later
-            raise
+        self._save_checkpoint()  # whatever befalls the test, the epoch is learned
+        predictions = self.tester.predict(self.tested, stopping.is_set)
         scores = self.tester.score(predictions) or {}
         rate = self.training.schedule.get_last_lr()[0]
         now = {"epoch": progress.epoch, "loss": progress.loss, "rate": rate, **scores}
@@ -193,18 +190,19 @@ class Trainer:
         self._saved = time.monotonic()
 
     def _resume(self) -> None:
-        """Go on from a checkpoint, where the configuration asks for it and there is one."""
-        own = self.folder / "checkpoint.pth"
-        if self.cfg.TRAIN.RESUME and self.cfg.TRAIN.CHECKPOINT:
-            found = state.read([Path(self.cfg.TRAIN.CHECKPOINT)])
-        elif self.cfg.TRAIN.RESUME:
-            found = state.read(state.candidates(own) or [own])
-        elif self.cfg.AUTO_RESUME and state.candidates(own):
-            found = state.read(state.candidates(own))
+        """Go on from a checkpoint, where the configuration asks for it and there is one.
+
+        AUTO_RESUME comes first: a run that began at TRAIN.CHECKPOINT goes on at its own one.
+        """
+        own, train = self.folder / "checkpoint.pth", self.cfg.TRAIN
+        if self.cfg.AUTO_RESUME and state.candidates(own):
+            paths = state.candidates(own)
+        elif train.RESUME:
+            paths = [Path(train.CHECKPOINT)] if train.CHECKPOINT else state.candidates(own) or [own]
         else:
             return
-        path, content = found
-        if path == previous_of(own) and own.exists() and self.world.is_first:
+        path, content = state.read(paths)
+        if path != paths[0] and self.world.is_first:
             own.replace(own.with_stem("checkpoint_damaged"))  # never to be kept as the one before
         self.progress = state.restore(
             content, path, self.network, self.training,

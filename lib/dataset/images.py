@@ -1,7 +1,9 @@
 """Where pictures come from: a folder or a zip file; and how they are decoded."""
 
+import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +20,13 @@ _DECODE = {
     4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_IGNORE_ORIENTATION,
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
 }
+
+
+# What a damaged archive, or one that is locked, makes the reader raise.
+_ZIP_ERRORS = (
+    OSError, EOFError, RuntimeError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 
 class ImageSource(Protocol):
@@ -87,7 +96,7 @@ class ImageZip:
             return question(self._open(), entry)
         except KeyError:
             raise UserError(f"{self.path}: there is no entry {entry!r} in the zip file") from None
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except _ZIP_ERRORS as error:
             raise UserError(
                 f"{self.path}: cannot read {entry!r} from the zip file ({error})"
             ) from error

@@ -1,6 +1,8 @@
 """Batches: in which order samples come, and the worker processes that make them."""
 
+import atexit
 import signal
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -70,6 +72,12 @@ def evaluation_order(length: int, rank: int = 0, world_size: int = 1) -> range:
 
 class PoseLoader(DataLoader):
     """A DataLoader of dicts of tensors; its workers' UserErrors arrive as the line they were."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        closing = weakref.WeakMethod(self.close)
+        # Before multiprocessing waits for workers, which listen to no signal.
+        atexit.register(lambda: (close := closing()) and close())
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         try:

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from lib.dataset.appearance import Appearance, vary_appearance
 from lib.config.check import brief, can_be_path
+from lib.dataset.appearance import Appearance, vary_appearance
 from lib.dataset.augment import Augmentation, View, augment, sample_generator
 from lib.dataset.images import ImageFolder, ImageSource, ImageZip, decode_image, is_jpeg
 from lib.dataset.skeleton import Skeleton

@@ -99,7 +99,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         content: Any = _read(path, _load_safetensors)
     else:
         content = read_checkpoint(path)
-    for key in ("model", "state_dict"):  # of a training checkpoint: ours, the family's
+    for key in ("ema", "model", "state_dict"):  # of a training checkpoint: ours, the family's
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content:
@@ -122,14 +122,14 @@ def read_checkpoint(path: str | Path, sealed: bool = False) -> Any:
     return _read(path, lambda file: _load_pth(file, sealed))
 
 
-def save_atomically(content: Any, path: str | Path) -> None:
+def save_atomically(content: Any, path: str | Path, keeps_previous: bool = False) -> None:
     """Write a `.pth` file, with its checksum; UserError where it cannot be written.
 
-    A crash at any instant leaves the old file or the new one.
+    A crash at any instant leaves the old file or the new one; `keeps_previous` as of `replacing`.
     """
     memory = io.BytesIO()
     torch.save(content, memory)
-    with replacing(path) as aside, aside.open("wb") as file:
+    with replacing(path, keeps_previous) as aside, aside.open("wb") as file:
         file.write(_seal(memory.getbuffer()[:-2]))
 
 
@@ -139,7 +139,7 @@ def save_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
     save_atomically(plain, path)
     with replacing(Path(path).with_suffix(".safetensors")) as aside:
         marks = {"format": "pt", "sha256": _digest(plain)}
-        safetensors.torch.save_file(plain, aside, metadata=marks)
+        aside.write_bytes(safetensors.torch.save(plain, marks))
 
 
 def _seal(archive: memoryview) -> bytes:

@@ -11,6 +11,10 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lib.utils.errors import UserError
+
+_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 log = logging.getLogger(__name__)
 
 
@@ -31,12 +35,21 @@ class World:
 def join_world(gpus: tuple[int, ...] = (0,)) -> World:
     """Find this process's place and device; under torchrun, meet the others.
 
-    Without torchrun the first of `gpus` is used, or the CPU where there is no GPU.
+    Without torchrun the first of `gpus` is used, or the CPU where there is no GPU. UserError where
+    there is no such GPU, or torchrun's variables are incomplete.
     """
     on_gpu = torch.cuda.is_available()
+    local = int(os.environ.get("LOCAL_RANK", gpus[0]))
+    if on_gpu and local >= torch.cuda.device_count():
+        raise UserError(
+            f"there is no GPU {local} here, only {torch.cuda.device_count()} from 0 on: "
+            "mend GPUS, or torchrun's --nproc_per_node"
+        )
+    missing = [name for name in _TORCHRUN if name not in os.environ]
+    if "LOCAL_RANK" in os.environ and missing:
+        raise UserError(f"LOCAL_RANK is set, but not {', '.join(missing)}: start with torchrun")
     if "LOCAL_RANK" not in os.environ:
         return World(torch.device("cuda", gpus[0]) if on_gpu else torch.device("cpu"))
-    local = int(os.environ["LOCAL_RANK"])
     device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
@@ -75,6 +88,13 @@ def any_of(flags: Sequence[bool], world: World) -> list[bool]:
     raised = torch.tensor([float(flag) for flag in flags], device=world.device)
     dist.all_reduce(raised, dist.ReduceOp.MAX)
     return [value > 0 for value in raised.tolist()]
+
+
+def share_buffers(model: nn.Module, world: World) -> None:
+    """Give all processes the first one's buffers, batch norm's statistics among them."""
+    if world.size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def gather(value: Any, world: World) -> list[Any]:

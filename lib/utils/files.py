@@ -10,11 +10,12 @@ from lib.utils.errors import UserError
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, keeps_previous: bool = False) -> Iterator[Path]:
     """Give a path to write to; at the end of the block it becomes `path`, in one instant.
 
     Flushed to the disk first, so that a crash leaves the old file or the new one, never a part.
-    The name ends as `path` does, and what a crash left there is written over by the next try.
+    The name ends as `path` does, and what a crash left there is written over by the next try. With
+    `keeps_previous` what `path` held before is then found as `previous_of(path)`.
     UserError where the file cannot be written.
     """
     path = Path(path)
@@ -23,6 +24,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield aside
         with aside.open("rb") as file:
             os.fsync(file.fileno())
+        if keeps_previous and path.exists():
+            _keep(path, previous_of(path))
         aside.replace(path)
         _flush_folder(path.parent)
     except OSError as error:
@@ -32,35 +35,28 @@ def replacing(path: str | Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
-def keep_previous(path: str | Path) -> None:
-    """Let what `path` holds be found as `previous_of(path)` too, before `path` is written anew.
-
-    Both names lead to the same content until then, so that there is a whole file at any instant.
-    """
-    path, previous = Path(path), previous_of(path)
-    if not path.exists():
-        return
-    aside = previous.with_name(f".part.{previous.name}")
-    try:
-        aside.unlink(missing_ok=True)
-        try:
-            os.link(path, aside)
-            aside.replace(previous)
-        except OSError:  # a file system without links
-            path.replace(previous)
-        _flush_folder(path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {previous}: {error.strerror or error}") from error
-
-
 def previous_of(path: str | Path) -> Path:
     """Where the file before `path` is kept: `a.pth` -> `a_previous.pth`."""
     path = Path(path)
     return path.with_stem(f"{path.stem}_previous")
 
 
+def _keep(path: Path, previous: Path) -> None:
+    """Give the file a second name, so that there is a whole file under the first at any instant."""
+    aside = previous.with_name(f".part.{previous.name}")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(path, aside)
+    except OSError:  # a file system without links
+        path.replace(aside)
+    aside.replace(previous)
+
+
 def _flush_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk, as fsync of a file does not."""
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
+    """Flush the names in a folder to the disk, which fsync of a file does not, where possible."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -185,3 +185,23 @@ def test_random_states_come_back(tmp_path: Path) -> None:
     states = torch.load(tmp_path / "states.pth", weights_only=True)
     restore_random_states(states, torch.device("cpu"))
     assert draw() == wanted
+
+
+def test_fp16_forgives_an_overflow_but_no_endless_one(make: Make) -> None:
+    training = make(PRECISION="fp16")
+    training.model.head[1].weight.register_hook(lambda grad: grad * float("nan"))
+    overflows = 0
+    with pytest.raises(NotFiniteError, match=r"head\.1\.weight"):  # noqa: PT012 - until it does
+        for _ in range(40):
+            training.step(batch(2))
+            overflows += 1
+    assert overflows == 16  # from 65536 down to 1
+
+
+def test_fp16_goes_on_after_a_step_that_was_left_out(make: Make) -> None:
+    training = make(PRECISION="fp16", SKIP_NOT_FINITE=1)
+    handle = training.model.head.register_forward_hook(lambda *_: _[2] * float("nan"))
+    with pytest.raises(NotFiniteError):
+        training.step(batch(2))
+    handle.remove()
+    assert change(training) > 0

@@ -292,6 +292,37 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(desk: Desk) ->
     desk.on_cfg("train", "AUTO_RESUME", "True").fails_with("checkpoint_previous.pth")
 
 
+def test_an_unreadable_picture_of_the_test_loses_no_epoch_and_no_time(desk: Desk) -> None:
+    (desk.data / "images/valid_000001.jpg").write_bytes(b"no picture")
+    desk.on_cfg("train").fails_with("valid_000001.jpg")
+    progress = read_checkpoint(desk.results / "checkpoint.pth")["progress"]
+    assert (progress["epoch"], progress["step"]) == (0, 3)
+    (desk.data / "images/valid_000001.jpg").unlink()
+    desk.on_cfg("train", "AUTO_RESUME", "True").fails_with("valid_000001.jpg")
+
+
+def test_a_test_that_fails_leaves_no_worker_waiting(desk: Desk) -> None:
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
+    (desk.data / "images/valid_000001.jpg").write_bytes(b"no picture")
+    words = desk.words("WORKERS", 2, "TEST.BATCH_SIZE_PER_GPU", 1)
+    command = [sys.executable, str(ROOT / "tools/test.py"), *words]
+    failed = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 2
+    assert "valid_000001.jpg" in failed.stderr.strip().splitlines()[-1]
+
+
+def test_a_requeued_run_goes_on_at_its_own_checkpoint(desk: Desk) -> None:
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
+    other = desk.folder / "other.pth"
+    shutil.copy(desk.results / "checkpoint.pth", other)
+    again = ("AUTO_RESUME", "True", "TRAIN.RESUME", "True", "TRAIN.CHECKPOINT", other)
+    first = desk.on_cfg("train", *again, "TRAIN.END_EPOCH", 2)
+    assert first.code == 0, first.err
+    second = desk.on_cfg("train", *again, "TRAIN.END_EPOCH", 3)
+    assert "checkpoint.pth: epoch 2, step 0" in second.err
+    assert "TRAIN.END_EPOCH: not as" in second.err  # and nothing else is
+
+
 def test_checkpoints_come_every_few_steps_where_asked(desk: Desk) -> None:
     from lib.core import state
 
@@ -300,10 +331,10 @@ def test_checkpoints_come_every_few_steps_where_asked(desk: Desk) -> None:
         patch.setattr(state, "save", lambda *rest, **named: saved.append(rest[3].step))
         opts = ("TRAIN.END_EPOCH", 1, "TRAIN.BATCH_SIZE_PER_GPU", 2)
         assert desk.on_cfg("train", *opts, "TRAIN.CHECKPOINT_STEPS", 4).code == 0
-        assert saved == [4, 8, 0]
+        assert saved == [4, 8, 10, 0]  # before the test and after it
         saved.clear()
         assert desk.on_cfg("train", *opts, "TRAIN.CHECKPOINT_MINUTES", 1e-9).code == 0
-        assert saved == [*range(1, 11), 0]
+        assert saved == [*range(1, 11), 10, 0]
 
 
 def test_results_say_what_they_were_made_with(desk: Desk) -> None:
@@ -341,6 +372,7 @@ def test_weights_are_written_as_safetensors_too_and_score_the_same(desk: Desk) -
 
 def test_going_on_asks_for_the_same_steps(desk: Desk) -> None:
     assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
+    desk.on_cfg("train", "AUTO_RESUME", "True", "TRAIN.OPTIMIZER", "sgd").fails_with("SGD")
     changed = ("AUTO_RESUME", "True", "TRAIN.BATCH_SIZE_PER_GPU", 4)
     desk.on_cfg("train", *changed).fails_with("steps 3, here it is 5")
 
@@ -348,6 +380,7 @@ def test_going_on_asks_for_the_same_steps(desk: Desk) -> None:
 def test_a_broken_training_checkpoint_is_told_in_one_line(desk: Desk) -> None:
     assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
     path = desk.results / "checkpoint.pth"
+    (desk.results / "checkpoint_previous.pth").unlink()
     whole = read_checkpoint(path)
     for key, value in (("optimizer", 3), ("progress", {"epoch": "x"}), ("format", 0), ("seed", 7)):
         save_atomically(whole | {key: value}, path)
@@ -397,7 +430,7 @@ def test_the_published_configuration_has_the_published_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda p: p.stem
+    "path", sorted((ROOT / "experiments").glob("*/*/*.yaml")), ids=lambda p: p.stem
 )
 def test_every_configuration_here_builds(path: Path) -> None:
     from lib.config import load_cfg

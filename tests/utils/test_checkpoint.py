@@ -19,7 +19,7 @@ from lib.utils.checkpoint import (
     save_weights,
 )
 from lib.utils.errors import UserError
-from lib.utils.files import keep_previous, previous_of
+from lib.utils.files import previous_of
 
 
 @pytest.fixture
@@ -165,10 +165,8 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(model: nn.Module, tmp_path: Pat
 
 def test_the_file_before_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
-    keep_previous(path)  # there is none yet
     for number in range(3):
-        keep_previous(path)
-        save_atomically({"number": number}, path)
+        save_atomically({"number": number}, path, keeps_previous=True)
     assert read_checkpoint(path, sealed=True) == {"number": 2}
     assert read_checkpoint(previous_of(path), sealed=True) == {"number": 1}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.pth", "a_previous.pth"]
