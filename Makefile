@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := experiments/synthetic/tokenpose/demo.yaml
 
-.PHONY: install demo test lint
+.PHONY: install demo test lint torture
 
 install: .venv/installed
 
@@ -19,6 +19,10 @@ demo: install
 
 test: install lint
 	$(BIN)/python -m pytest
+
+# Minutes of kills, damaged files and hostile input.
+torture: install
+	$(BIN)/python -m pytest tests/torture -s
 
 lint: install
 	$(BIN)/ruff check .
