@@ -65,8 +65,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; UserError, one line, where it does not."""
     try:
         values = yaml.load(path.read_bytes(), Loader=_Loader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
@@ -92,7 +92,7 @@ def _with_bases(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     chain: list[tuple[Path, dict[str, Any]]] = []
     seen: list[Path] = []
     while True:
-        values = _read(path)
+        values = read_yaml(path)
         chain.insert(0, (path, values))
         seen.append(path.resolve())
         if BASE not in values:

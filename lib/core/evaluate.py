@@ -128,6 +128,8 @@ def load_gt(path: str | Path) -> dict[str, np.ndarray]:
     }
     for key, shape in shapes.items():
         _check_array(path, key, gt[key], [shape])
+    if not np.isin(gt["jnt_missing"], (0, 1)).all():
+        raise UserError(f"{path}: `jnt_missing` must be 0 or 1 everywhere")
     low, high = gt["headboxes_src"].astype(np.float64)
     with np.errstate(invalid="ignore"):
         sized = np.linalg.norm(high - low, axis=0) > 0  # nan is not

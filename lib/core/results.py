@@ -11,12 +11,15 @@ import numpy as np
 from scipy.io import savemat
 from yacs.config import CfgNode
 
+from lib.config.check import can_be_path
 from lib.utils.errors import UserError
 from lib.utils.files import replacing
 
 
 def run_folder(base: str, cfg: CfgNode, run: str) -> Path:
     """Make and return base/<dataset>/<model>/<run>; UserError where nothing can be written."""
+    if run in (".", "..") or not can_be_path(run):
+        raise UserError(f"{run!r} cannot be the name of a run's folder: rename the YAML file")
     folder = Path(base) / cfg.DATASET.DATASET / cfg.MODEL.NAME / run
     try:
         folder.mkdir(parents=True, exist_ok=True)

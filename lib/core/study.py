@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from lib.config import load_cfg
+from lib.config.load import read_yaml
 from lib.core.tester import score_checkpoint
 from lib.core.trainer import Trainer
 from lib.utils.distributed import World
@@ -51,7 +51,7 @@ class Study:
         folder = Path(cfg.OUTPUT_DIR) / cfg.DATASET.DATASET / cfg.MODEL.NAME / self.path.stem
         if variant is None:
             return folder
-        return folder / re.sub(r"[^\w.-]+", "_", variant.name) / f"seed_{seed}"
+        return folder / _folder_name(variant) / f"seed_{seed}"
 
 
 def load_study(path: str | Path) -> Study:
@@ -62,19 +62,17 @@ def load_study(path: str | Path) -> Study:
     that all are compared with, each seed of `SEEDS` with its own.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the study ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the study is not valid YAML ({error})") from None
-    if not isinstance(content, dict) or not {"CFG", "VARIANTS"} <= content.keys() <= _KEYS:
+    content = read_yaml(path)
+    if not {"CFG", "VARIANTS"} <= content.keys() <= _KEYS:
         raise UserError(f"{path}: a study holds CFG, VARIANTS, and of {', '.join(sorted(_KEYS))}")
     variants = {
         variant.name: variant
         for section in ("VARIANTS", "RETESTS")
         for variant in _variants(content.get(section) or {}, f"{path}: {section}")
     }
+    folders = [_folder_name(variant) for variant in variants.values()]
+    if len(set(folders)) < len(folders):
+        raise UserError(f"{path}: two variants would share a folder; name them less alike")
     trained = [name for name, variant in variants.items() if variant.weights_of is None]
     seeds = content.get("SEEDS", [0])
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
@@ -84,6 +82,11 @@ def load_study(path: str | Path) -> Study:
         if name not in trained:
             raise UserError(f"{path}: there is no variant {name!r}, only {', '.join(trained)}")
     return Study(path, path.parent / str(content["CFG"]), tuple(seeds), baseline, variants)
+
+
+def _folder_name(variant: Variant) -> str:
+    """Letters, digits, _ and - alone, so that it stays where it is made."""
+    return re.sub(r"[^\w-]+", "_", variant.name)[:100]
 
 
 def _variants(section: Any, where: str) -> Iterator[Variant]:
