@@ -1,8 +1,8 @@
 """Batches: in which order samples come, and the worker processes that make them."""
 
 import atexit
+import multiprocessing
 import signal
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -72,12 +72,6 @@ def evaluation_order(length: int, rank: int = 0, world_size: int = 1) -> range:
 
 class PoseLoader(DataLoader):
     """A DataLoader of dicts of tensors; its workers' UserErrors arrive as the line they were."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        closing = weakref.WeakMethod(self.close)
-        # Before multiprocessing waits for workers, which listen to no signal.
-        atexit.register(lambda: (close := closing()) and close())
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         try:
@@ -151,6 +145,14 @@ def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End what is left of workers: multiprocessing would ask them by SIGTERM, and wait for ever."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _ceil_divide(number: int, by: int) -> int:
