@@ -150,6 +150,7 @@ def _start_worker(worker: int) -> None:
 @atexit.register
 def _end_workers() -> None:
     """End what is left of workers: multiprocessing would ask them by SIGTERM, and wait for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would call it a failure
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
