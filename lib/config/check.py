@@ -9,6 +9,7 @@ from yacs.config import CfgNode as Node
 
 from lib.config.default import get_cfg
 from lib.utils.errors import UserError
+from lib.utils.text import brief, can_be_path
 
 Holds = Callable[[Any, Node], bool]  # of a key's value and the whole configuration
 
@@ -59,23 +60,6 @@ def fault(origin: str, key: str, value: Any, text: str) -> UserError:
     except ValueError:  # a number of more than 4300 digits
         shown = "a huge number"
     return UserError(" ".join(f"{origin}: {brief(key)} = {shown}: {text}".split()))
-
-
-def brief(text: str) -> str:
-    """Return what a user wrote as one line that a terminal shows; its middle left out if long."""
-    line = " ".join(text.split())
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-    return line if len(line) <= 200 else f"{line[:120]}...{line[-60:]}"
-
-
-# Control characters, line breaks, and surrogates, which no file system can encode.
-_NO_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def can_be_path(text: str) -> bool:
-    """Whether a file can have that path, and a line of text can tell it."""
-    names = re.split(r"[/\\]", text)
-    return not _NO_PATH.search(text) and all(len(name.encode()) <= 255 for name in names)
 
 
 def value_of(cfg: Node, key: str) -> Any:

@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode as Node
 
-from lib.config.check import brief, check, fault
+from lib.config.check import check, fault
 from lib.config.default import get_cfg
 from lib.utils.errors import UserError
+from lib.utils.text import brief
 
 BASE = "BASE"  # key of a file that says which file it builds upon
 COMMAND_LINE = "command line"

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from lib.core.evaluate import heatmap_accuracy
+from lib.core.finite import first_bad_gradient, first_bad_layer
 from lib.core.inference import normalise
 from lib.core.runtime import autocast
 from lib.dataset.heatmap import encode
@@ -150,8 +151,7 @@ class Training:
         # In fp16 a scaled gradient may overflow: the scaler leaves that step out, and scales less.
         overflow = bad_gradient and not bad_loss and self.scaler.is_enabled()
         if bad_loss or (bad_gradient and not (overflow and self.scaler.get_scale() > 1)):
-            samples = batch["index"].tolist() if not all(finite) else []
-            raise NotFiniteError(self._first_not_finite(loss, batch, all(finite)), samples)
+            raise self._failure(loss, batch, bad_loss)
         if self.clip > 0 and not overflow:
             clip_grads_with_norm_(weights, self.clip, norm, foreach=True)
         self.scaler.step(self.optimizer)
@@ -167,40 +167,23 @@ class Training:
             return nullcontext()
         return self.model.no_sync()
 
-    @torch.no_grad()
-    def _first_not_finite(self, loss: Tensor, batch: dict[str, Tensor], elsewhere: bool) -> str:
-        """Name the loss or gradient that is not finite, and the layer it begins in."""
-        if elsewhere:
-            return "the loss of another process is not finite"
-        model = _plain(self.model)
+    def _failure(self, loss: Tensor, batch: dict[str, Tensor], bad_loss: bool) -> NotFiniteError:
+        """Say what is not finite, in which layer that begins, and on which people."""
+        model, samples = _plain(self.model), batch["index"].tolist()
+        if not bad_loss:
+            layer = first_bad_gradient(model)
+            return NotFiniteError(f"the gradient of {layer or 'some layer'} is not finite", samples)
         if loss.isfinite():
-            broken = [
-                name
-                for name, weight in model.named_parameters()
-                if weight.grad is not None and not weight.grad.isfinite().all()
-            ]
-            return f"the gradient of {broken[-1] if broken else 'the loss'} is not finite"
-        found: list[str] = []
+            return NotFiniteError("the loss of another process is not finite", [])
 
-        def hook(name: str) -> Callable[..., None]:
-            def look(module: nn.Module, inputs: object, output: object) -> None:
-                if isinstance(output, Tensor) and not output.isfinite().all():
-                    found.append(name)
+        def run() -> None:
+            with autocast(self.world.device, self.precision):
+                for part in batch["image"].split(self.part):
+                    model(normalise(part))
 
-            return look
-
-        for norm in _norms(model):
-            if isinstance(norm, nn.SyncBatchNorm):
-                norm.eval()  # it would wait for the other processes
-        hooks = [module.register_forward_hook(hook(name)) for name, module in _leaves(model)]
-        with autocast(self.world.device, self.precision):
-            for part in batch["image"].split(self.part):
-                model(normalise(part))
-        for handle in hooks:
-            handle.remove()
-        self.start()
-        layer = f"begins in {found[0]}" if found else "comes from the loss alone"
-        return f"the loss is {loss.item()}, which {layer},"
+        layer = first_bad_layer(model, run)
+        where = f"begins in {layer}" if layer else "comes from the loss alone"
+        return NotFiniteError(f"the loss is {loss.item()}, which {where},", samples)
 
 
 def train_epoch(
@@ -255,15 +238,6 @@ def train_epoch(
 
 def _plain(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
-
-
-def _leaves(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The modules that hold no others, and the attentions, which use their weights themselves."""
-    return [
-        (name, module)
-        for name, module in model.named_modules()
-        if not list(module.children()) or name.endswith("attention.out")
-    ]
 
 
 def _norms(model: nn.Module) -> Iterator[BatchNorm]:

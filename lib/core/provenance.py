@@ -11,13 +11,14 @@ from yacs.config import CfgNode
 
 from lib.dataset import annotation_path
 from lib.dataset.images import ImageSource
+from lib.dataset.mpii import PoseDataset
 from lib.utils.errors import UserError
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python")
 
 
-def provenance(cfg: CfgNode, dataset: Any, image_set: str) -> dict[str, Any]:
-    """What a run on `dataset`, a `PoseDataset` of `image_set`, is made with; plain values only."""
+def provenance(cfg: CfgNode, dataset: PoseDataset, image_set: str) -> dict[str, Any]:
+    """What a run on `dataset`, of `image_set`, is made with; plain values only."""
     return {
         "config": cfg.dump(),
         "seed": cfg.SEED,

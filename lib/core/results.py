@@ -11,9 +11,9 @@ import numpy as np
 from scipy.io import savemat
 from yacs.config import CfgNode
 
-from lib.config.check import can_be_path
 from lib.utils.errors import UserError
 from lib.utils.files import replacing
+from lib.utils.text import can_be_path
 
 
 def run_folder(base: str, cfg: CfgNode, run: str) -> Path:

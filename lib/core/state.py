@@ -22,7 +22,15 @@ log = logging.getLogger(__name__)
 _FREE = ("AUTO_RESUME", "TRAIN.RESUME", "TRAIN.CHECKPOINT", "WORKERS", "PRINT_FREQ", "GPUS")
 _FREE_SECTIONS = ("OUTPUT_DIR", "LOG_DIR", "DATA_DIR", "DEBUG", "TRAIN.CHECKPOINT_", "TEST")
 
-_MISFITS = (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError)
+_MISFITS = (
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    RuntimeError,
+    yaml.YAMLError,
+)
 
 
 def save(
@@ -109,9 +117,9 @@ def restore(
                 f"{path} was trained with {name} {content.get(name)}, here it is {here}: go on "
                 "with the same SEED, people, people a step, and TRAIN.OPTIMIZER"
             )
-    _compare(content.get("made"), made, path)
     world, ema = training.world, training.ema
     try:
+        _compare(content["made"], made, path)
         network.load_state_dict(content["model"])  # counters of batch norm too
         if ema is not None:
             # a run that had none begins its average here
@@ -133,11 +141,9 @@ def restore(
     return progress
 
 
-def _compare(then: Any, now: dict[str, Any], path: Path) -> None:
+def _compare(then: dict[str, Any], now: dict[str, Any], path: Path) -> None:
     """Say what is not as it was; it need not keep a run from going on."""
-    if not isinstance(then, dict):
-        then = {}
-    changed = _changed_keys(then.get("config"), now["config"])
+    changed = _changed_keys(then["config"], now["config"])
     if changed:
         log.warning(
             "%s: not as they were for %s; the rate keeps its old base, and follows the schedule "
@@ -149,13 +155,13 @@ def _compare(then: Any, now: dict[str, Any], path: Path) -> None:
         "git": "the code is not the one of %s",
     }
     for name, text in names.items():
-        if then.get(name) != now[name]:
+        if then[name] != now[name]:
             log.warning(text, path)
 
 
-def _changed_keys(then: Any, now: str) -> list[str]:
+def _changed_keys(then: str, now: str) -> list[str]:
     """Keys that matter and differ between two dumps of a configuration."""
-    old, new = (dict(_flat(yaml.safe_load(dump))) for dump in (then or "{}", now))
+    old, new = (dict(_flat(yaml.safe_load(dump))) for dump in (then, now))
     return [
         key
         for key in new

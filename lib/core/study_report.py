@@ -34,7 +34,7 @@ def write_report(study: Study, device: torch.device, opts: list[str]) -> Path | 
             seed
             for seed in study.seeds
             if is_done(
-                study.folder(cfg := study.configuration(variant, seed, opts), variant, seed), cfg
+                _folder(study, variant, seed, opts), study.configuration(variant, seed, opts)
             )
         ]
         for variant in study.variants.values()

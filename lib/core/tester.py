@@ -97,7 +97,10 @@ def score_checkpoint(
     file = file or folder / "final_state.pth"
     load_weights(model, file)
     model.to(world.device, memory_format=torch.channels_last)
-    predictions = tester.predict(model)
+    try:
+        predictions = tester.predict(model)
+    finally:
+        tester.loader.close()
     found = {cfg.MODEL.NAME: tester.score(predictions), "mean pose": tester.score_mean_pose()}
     scores = {name: score for name, score in found.items() if score is not None}
     if world.is_first:

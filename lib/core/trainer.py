@@ -30,6 +30,7 @@ from lib.utils import checkpoint, drawing
 from lib.utils.distributed import World, any_of, gather, spread
 from lib.utils.errors import UserError
 from lib.utils.random import seed_all
+from lib.utils.text import some
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ class Trainer:
     def _skip(self, error: NotFiniteError) -> None:
         """Leave a step out, where TRAIN.SKIP_NOT_FINITE lets it pass; else say where it was."""
         progress, most = self.progress, self.cfg.TRAIN.SKIP_NOT_FINITE
-        names = ", ".join(self.dataset.records[index].image for index in error.samples)
+        names = some([self.dataset.records[index].image for index in error.samples], most=8)
         where = f"epoch {progress.epoch}, step {progress.step + 1}: {error}"
         where += f" on {names}" if names else ""
         progress.skipped += 1

@@ -78,6 +78,7 @@ class PoseLoader(DataLoader):
             for batch in super().__iter__():
                 yield {name: torch.as_tensor(value) for name, value in batch.items()}
         except UserError as error:
+            self.close()
             # The worker's traceback comes along in the text; its last line is the error itself.
             line = str(error).strip().splitlines()[-1]
             raise UserError(line.removeprefix(f"{UserError.__module__}.UserError: ")) from None

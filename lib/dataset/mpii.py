@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from lib.config.check import brief, can_be_path
 from lib.dataset.appearance import Appearance, vary_appearance
 from lib.dataset.augment import Augmentation, View, augment, sample_generator
 from lib.dataset.images import ImageFolder, ImageSource, ImageZip, decode_image, is_jpeg
@@ -23,6 +22,7 @@ from lib.dataset.transforms import (
     transform_points,
 )
 from lib.utils.errors import UserError
+from lib.utils.text import brief, can_be_path
 
 _MOST_TRIES = 10  # people in a row whose pictures may be unreadable
 _FARTHEST = 1e6  # pixels; no picture is as large

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lib.utils.errors import UserError
 from lib.utils.files import replacing
+from lib.utils.text import some
 
 FORMAT = 1  # of checkpoint.pth, so that later readers can tell
 
@@ -60,16 +61,16 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     missing = [name for name in wanted if name not in weights]
     if missing:
         raise UserError(
-            f"{path} is not of this network: {_some(missing)} missing "
+            f"{path} is not of this network: {some(missing)} missing "
             f"({len(missing)} of {len(wanted)}); test with the configuration it was trained with"
         )
     _check_shapes({name: weights[name] for name in wanted}, wanted, path)
     broken = [name for name in wanted if not weights[name].isfinite().all()]
     if broken:
-        raise UserError(f"{path} holds numbers that are not finite, in {_some(broken)}")
+        raise UserError(f"{path} holds numbers that are not finite, in {some(broken)}")
     model.load_state_dict({name: weights[name] for name in wanted}, strict=False)
     extra = [name for name in weights if name not in wanted and not _is_fixed(name, model)]
-    left = f"; {len(extra)} not of this network left out ({_some(extra)})" if extra else ""
+    left = f"; {len(extra)} not of this network left out ({some(extra)})" if extra else ""
     log.info("loaded %d weights from %s%s", len(wanted), path, left)
 
 
@@ -110,7 +111,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if not (isinstance(name, str) and isinstance(value, Tensor))
     ]
     if strange:
-        raise UserError(f"{path} holds no weights: {_some(strange)} are not tensors")
+        raise UserError(f"{path} holds no weights: {some(strange)} are not tensors")
     return dict(content)
 
 
@@ -238,10 +239,4 @@ def _check_shapes(weights: dict[str, Tensor], wanted: dict[str, Tensor], path: s
         if weights[name].shape != value.shape
     ]
     if wrong:
-        raise UserError(f"{path} is of another shape: {_some(wrong)}")
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+        raise UserError(f"{path} is of another shape: {some(wrong)}")

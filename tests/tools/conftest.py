@@ -1,11 +1,10 @@
 """What the tests of commands share."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from desk import Desk
+from desk import Desk, open_desk
 
 from lib.dataset.synthetic import make_synthetic
 
@@ -20,8 +19,5 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield Desk(tmp_path, people, capsys)
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    with open_desk(tmp_path, people, capsys) as desk:
+        yield desk

@@ -1,8 +1,11 @@
 """A desk: a folder with a data set and a configuration, and the commands run on them."""
 
+import logging
 import runpy
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +44,16 @@ class Outcome(NamedTuple):
         last = self.err.strip().splitlines()[-1]
         assert last.startswith("error: ")
         assert told in last
+
+
+@contextmanager
+def open_desk(folder: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> Iterator["Desk"]:
+    """Yield a desk in a folder; the commands' logging is then as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield Desk(folder, people, capsys)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 class Desk:

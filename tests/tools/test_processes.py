@@ -72,6 +72,17 @@ def test_two_processes_train_and_test_as_one(desk: Desk) -> None:
         assert results["scores"] == pytest.approx(scores)
 
 
+def test_what_several_processes_test_is_what_they_keep(desk: Desk) -> None:
+    opts = ("TRAIN.END_EPOCH", 1, "TRAIN.EMA_DECAY", 0.5, "TRAIN.LR", 0.01)
+    two = launch(desk, 2, "train", *opts)  # each with batch norm's statistics of its own
+    assert two.returncode == 0, two.stderr
+    now = json.loads((desk.results / "history.json").read_text())[-1]
+    assert desk.on_cfg("test").code == 0
+    assert json.loads((desk.results / "results.json").read_text())["scores"] == pytest.approx(
+        {name: now[name] for name in now if name not in ("epoch", "loss", "rate")}
+    )
+
+
 def test_a_process_that_fails_ends_the_others_and_is_heard(desk: Desk) -> None:
     (desk.data / "images/train_000005.jpg").write_bytes(b"no picture")
     failed = launch(desk, 2, "train")

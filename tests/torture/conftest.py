@@ -1,11 +1,10 @@
 """What the torture tests share: a desk with people, and a place outside it to be left alone."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from desk import Desk
+from desk import Desk, open_desk
 
 from lib.dataset.synthetic import make_synthetic
 
@@ -21,10 +20,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def desk(tmp_path: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
     """A desk in `tmp_path/home`; nothing may touch what lies beside it."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
     home = tmp_path / "home"
     home.mkdir()
-    yield Desk(home, people, capsys)
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    with open_desk(home, people, capsys) as desk:
+        yield desk
