@@ -14,7 +14,7 @@ import torch
 from desk import ROOT, Desk, Outcome
 from scipy.io import loadmat
 
-from lib.utils.checkpoint import read_checkpoint, save_atomically
+from lib.utils.checkpoint import read_checkpoint, read_weights, save_atomically
 
 # What draws random numbers, or remembers, in a step.
 RANDOM = ("MODEL.DROP_PATH", 0.5, "TRAIN.EMA_DECAY", 0.9, "DATASET.COLOR", 0.2)
@@ -363,6 +363,7 @@ def test_weights_are_written_as_safetensors_too_and_score_the_same(desk: Desk) -
     name = "head.1.weight"
     assert torch.equal(final[name], state["ema"][name])  # the average is what is kept
     assert not torch.equal(final[name], state["model"][name])
+    assert torch.equal(final[name], read_weights(desk.results / "checkpoint.pth")[name])
     tables = [
         desk.on_cfg("test", "TEST.MODEL_FILE", desk.results / f"final_state.{kind}").out
         for kind in ("pth", "safetensors")

@@ -24,10 +24,15 @@ FROZEN = (
 
 
 def launch(desk: Desk, processes: int, tool: str, *opts: object) -> subprocess.CompletedProcess:
-    """Run a command in several processes, as torchrun does, each with one thread."""
+    """Run a command in several processes."""
+    return torchrun(processes, ROOT / "tools" / f"{tool}.py", *desk.words(*opts))
+
+
+def torchrun(processes: int, script: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run a script as torchrun does, each process with one thread."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
-        f"--nproc_per_node={processes}", str(ROOT / "tools" / f"{tool}.py"), *desk.words(*opts),
+        f"--nproc_per_node={processes}", str(script), *words,
     ]  # fmt: skip
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
@@ -72,15 +77,36 @@ def test_two_processes_train_and_test_as_one(desk: Desk) -> None:
         assert results["scores"] == pytest.approx(scores)
 
 
-def test_what_several_processes_test_is_what_they_keep(desk: Desk) -> None:
-    opts = ("TRAIN.END_EPOCH", 1, "TRAIN.EMA_DECAY", 0.5, "TRAIN.LR", 0.01)
-    two = launch(desk, 2, "train", *opts)  # each with batch norm's statistics of its own
-    assert two.returncode == 0, two.stderr
-    now = json.loads((desk.results / "history.json").read_text())[-1]
-    assert desk.on_cfg("test").code == 0
-    assert json.loads((desk.results / "results.json").read_text())["scores"] == pytest.approx(
-        {name: now[name] for name in now if name not in ("epoch", "loss", "rate")}
-    )
+SHARES = """
+import torch
+from lib.utils.distributed import any_of, gather, join_world, leave_world, share_buffers
+world = join_world()
+norm = torch.nn.BatchNorm1d(1)
+norm.running_mean += 3 + world.rank
+share_buffers(norm, world)
+told = any_of([world.rank == 1, False], world), norm.running_mean.item()
+if world.is_first:
+    print(gather(told, world))
+else:
+    gather(told, world)
+leave_world(world)
+"""
+
+
+def test_processes_share_statistics_and_decide_together(tmp_path: Path) -> None:
+    (tmp_path / "shares.py").write_text(SHARES)
+    done = torchrun(2, tmp_path / "shares.py")
+    assert done.stdout.strip() == str([([True, False], 3.0)] * 2), done.stderr
+
+
+def test_a_test_is_of_the_statistics_that_are_kept(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = []
+    monkeypatch.setattr("lib.core.tester.share_buffers", lambda model, world: shared.append(model))
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "TRAIN.EMA_DECAY", 0.5).code == 0
+    final = final_weights(desk)
+    assert all(torch.equal(value, final[name]) for name, value in shared[0].state_dict().items())
 
 
 def test_a_process_that_fails_ends_the_others_and_is_heard(desk: Desk) -> None:
