@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from scipy.io import loadmat
 from torch import Tensor
 
 from lib.dataset.heatmap import decode
 from lib.utils.errors import UserError
+from lib.utils.mat import read_mat
 
 JOINTS = (
     "rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head",
@@ -173,17 +172,10 @@ def load_predictions(path: str | Path, people: int | None = None) -> np.ndarray:
 
 def _load_mat(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
     """Read arrays of a .mat file; UserError where the file or an array is missing or broken."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        content: dict[str, Any] = loadmat(str(path), appendmat=False)
-    except Exception as error:  # SciPy raises nearly any kind on a broken file
-        raise UserError(
-            f"{path}: cannot be read as a MATLAB 5 .mat file ({str(error)[:80]})"
-        ) from error
+    content = read_mat(path)
     for key in keys:
         if not isinstance(content.get(key), np.ndarray):
-            held = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
+            held = ", ".join(content) or "nothing"
             raise UserError(f"{path}: array `{key}` is missing; the file holds {held}")
     return {key: content[key] for key in keys}
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import json_tricks
 import numpy as np
-from scipy.io import savemat
 from yacs.config import CfgNode
 
 from lib.utils.errors import UserError
 from lib.utils.files import replacing
+from lib.utils.mat import write_mat
 from lib.utils.text import can_be_path
 
 
@@ -32,8 +32,7 @@ def run_folder(base: str, cfg: CfgNode, run: str) -> Path:
 
 def write_predictions(path: Path, joints: np.ndarray) -> None:
     """Write `pred.mat`, key `preds`: joints [N, J, 2] in 0-based pixels, 1-based in the file."""
-    with replacing(path) as aside:
-        savemat(aside, {"preds": joints + 1.0})
+    write_mat(path, {"preds": joints + 1.0})
 
 
 def write_json(path: str | Path, content: Mapping[str, Any] | Sequence[Any]) -> None:

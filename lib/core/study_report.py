@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.io import loadmat
 from yacs.config import CfgNode
 
 from lib.core.benchmark import count_macs, interleave
-from lib.core.evaluate import load_gt
+from lib.core.evaluate import load_gt, load_predictions
 from lib.core.significance import Difference, difference, hits
 from lib.core.study import Study, Variant, is_done
 from lib.dataset import build_dataset
@@ -105,7 +104,7 @@ def _results(study: Study, variant: Variant, seed: int, opts: list[str]) -> dict
 def _hits(study: Study, variant: Variant, seed: int, opts: list[str]) -> np.ndarray:
     cfg = study.configuration(variant, seed, opts)
     gt = load_gt(build_dataset(cfg, "test").gt_path)
-    return hits(loadmat(_folder(study, variant, seed, opts) / "pred.mat")["preds"], gt)
+    return hits(load_predictions(_folder(study, variant, seed, opts) / "pred.mat"), gt)
 
 
 def _people(cfg: CfgNode) -> int:

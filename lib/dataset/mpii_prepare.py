@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from scipy.io import savemat
 
 from lib.dataset.mpii_release import Person, Release, read_release
 from lib.utils.errors import UserError
 from lib.utils.files import replacing
+from lib.utils.mat import write_mat
 
 # What gt_valid.mat calls the joints.
 GT_NAMES = (
@@ -193,7 +193,7 @@ def write_annotation(out: Path, sets: dict[str, list[Person]]) -> None:
         for name, people in sets.items():
             aside = stack.enter_context(replacing(folder / f"{name}.json"))
             aside.write_text(json.dumps([person.record() for person in people]), encoding="utf-8")
-        savemat(stack.enter_context(replacing(folder / "gt_valid.mat")), truth)
+        write_mat(folder / "gt_valid.mat", truth)
 
 
 def image_names(images: Path) -> set[str]:

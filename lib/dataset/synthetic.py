@@ -21,12 +21,12 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.random import Generator
-from scipy.io import savemat
 
 from lib.dataset.mpii_prepare import ground_truth
 from lib.dataset.synthetic_drawing import draw_scene
 from lib.dataset.synthetic_pose import Pose, sample_pose
 from lib.utils.errors import UserError
+from lib.utils.mat import write_mat
 
 FORMAT = 2  # of what a seed draws; rises whenever the same seed draws another picture
 MIN_IMAGE_SIZE = 48  # below, a head is four pixels wide
@@ -200,7 +200,7 @@ def _write_annotation(
     (folder / f"{name}.json").write_text(json.dumps(records))
     joints = np.array([record["joints"] for record in records])
     visible = np.array([record["joints_vis"] for record in records], dtype=bool)
-    savemat(folder / f"gt_{name}.mat", ground_truth(joints, visible, np.stack(boxes)))
+    write_mat(folder / f"gt_{name}.mat", ground_truth(joints, visible, np.stack(boxes)))
 
 
 def _write_person(

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from lib.dataset import mpii_prepare
 from lib.dataset.mpii import read_records
 from lib.dataset.mpii_prepare import VALID_SHARE, match_people, prepare_mpii, split_by_video
 from lib.dataset.mpii_release import read_apart, read_release
@@ -419,11 +418,11 @@ def test_annotation_is_not_lost(
         prepare_mpii(path, pictures, out)
     assert tree(out) == {"annot/valid.json": b"mine"}
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(mpii_prepare, "savemat", full)
+        patch.setattr("lib.utils.mat.savemat", full)
         with pytest.raises(UserError, match="No space left"):
             prepare_mpii(path, pictures, out, overwrite=True)
     assert tree(out / "annot") == {"valid.json": b"mine"}
