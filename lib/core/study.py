@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from yacs.config import CfgNode
 
 from lib.config import load_cfg
 from lib.config.load import read_yaml
 from lib.core.tester import score_checkpoint
 from lib.core.trainer import Trainer
-from lib.utils.distributed import World
+from lib.utils.distributed import World, any_of
 from lib.utils.errors import UserError
+from lib.utils.text import some
 
 log = logging.getLogger(__name__)
 
@@ -102,27 +104,56 @@ def _variants(section: Any, where: str) -> Iterator[Variant]:
 def run_study(study: Study, world: World, opts: list[str]) -> None:
     """Train and test every variant with every seed; what is done already is left as it is.
 
-    Seeds come one after the other, so that after each all variants can be compared.
+    Seeds come one after the other, so that after each all variants can be compared. What another
+    command is at work on is left to it: the same command, started twice, shares the work.
     """
     plan = {
         (variant.name, seed): study.configuration(variant, seed, opts)
         for seed in study.seeds
         for variant in study.variants.values()
     }  # all of it, so that a wrong key is told before the first training
-    for (name, seed), cfg in plan.items():
-        variant = study.variants[name]
-        folder = study.folder(cfg, variant, seed)
-        if is_done(folder, cfg):
-            continue
+    count = -1
+    while plan and len(plan) != count:
+        count = len(plan)
+        for key in list(plan):
+            if _run(study, *key, plan, world):
+                del plan[key]
+    if plan:
+        left = [f"{name}, seed {seed}" for name, seed in plan]
+        log.info("left to the commands that are at it: %s", some(left))
+
+
+def _run(
+    study: Study, name: str, seed: int, plan: Mapping[tuple[str, int], CfgNode], world: World
+) -> bool:
+    """Train and test a variant; whether it is done. It is not where another command is at it."""
+    cfg, variant = plan[name, seed], study.variants[name]
+    folder = study.folder(cfg, variant, seed)
+    trained = study.folder(cfg, study.variants[variant.weights_of or name], seed)
+    waits = (variant.weights_of, seed) in plan  # for weights that are still to be trained
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")  # the system opens it when its holder dies, however
+    ours = world.is_first and not waits and _take(lock)
+    try:
+        done, ours = any_of([world.is_first and is_done(folder, cfg), ours], world)
+        if done or not ours:
+            return done
         log.info("%s, seed %d", name, seed)
-        folder.mkdir(parents=True, exist_ok=True)
-        trained = folder
         if variant.weights_of is None:
             logs = Path(cfg.LOG_DIR) / folder.relative_to(cfg.OUTPUT_DIR)
             Trainer(cfg, world, folder, logs).run()
-        else:
-            trained = study.folder(cfg, study.variants[variant.weights_of], seed)
         score_checkpoint(cfg, world, folder, trained / "final_state.pth")
+    finally:
+        lock.release()
+    return True
+
+
+def _take(lock: FileLock) -> bool:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
 
 
 def is_done(folder: Path, cfg: CfgNode) -> bool:

@@ -68,6 +68,24 @@ def test_a_study_goes_on_where_it_stopped_and_reports(
     assert (folder / "curves.png").exists()
 
 
+def test_two_commands_share_a_study(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one command trains a variant, another does the rest, and none is done twice."""
+    runs, train = [], Trainer.run
+
+    def spy(trainer: Trainer) -> None:
+        runs.append(trainer.folder.parent.name)
+        if len(runs) == 1:
+            other = run(desk)
+            assert other.code == 0, other.err
+            assert "left to the commands that are at it: dense, seed 0" in other.err
+        train(trainer)
+
+    monkeypatch.setattr(Trainer, "run", spy)
+    done = run(desk)
+    assert done.code == 0, done.err
+    assert runs == ["dense", "full_method", "dense", "full_method"]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
