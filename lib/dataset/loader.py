@@ -18,8 +18,9 @@ from lib.utils.errors import UserError
 class EpochBatchSampler(Sampler):
     """The order of training: batches of (epoch, index), so that workers learn the epoch as well.
 
-    The order derives from (seed, epoch) alone. Of `world_size` processes each takes every
-    world_size-th sample; all take equally many, for which the first samples may come twice.
+    The order derives from (seed, epoch) alone. Of `world_size` processes each takes its part of
+    every step's people, the parts that one process with as many TRAIN.ACCUMULATE computes one after
+    the other; all take equally many, for which the first samples may come twice.
     """
 
     def __init__(
@@ -50,19 +51,20 @@ class EpochBatchSampler(Sampler):
         return _ceil_divide(_ceil_divide(self.length, self.world_size), self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, size = self.epoch, self.batch_size
-        keys = [(epoch, index) for index in self._order(epoch).tolist()]
-        return iter([keys[i * size : (i + 1) * size] for i in range(self.step, len(self))])
+        epoch, size = self.epoch, self.batch_size * self.world_size
+        order = self._order(epoch)
+        steps = [order[i * size : (i + 1) * size] for i in range(self.step, len(self))]
+        own = (step.reshape(self.world_size, -1)[self.rank].tolist() for step in steps)
+        return iter([[(epoch, index) for index in batch] for batch in own])
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Return the indices that this process takes, in order."""
+        """Return all indices in order, filled up so that the processes have equally many."""
         order = np.arange(self.length)
         if self.shuffle:
             # The spawn key keeps these numbers apart from those that augment the samples.
             sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
             order = np.random.default_rng(sequence).permutation(self.length)
-        total = _ceil_divide(self.length, self.world_size) * self.world_size
-        return np.resize(order, total)[self.rank :: self.world_size]
+        return np.resize(order, _ceil_divide(self.length, self.world_size) * self.world_size)
 
 
 def evaluation_order(length: int, rank: int = 0, world_size: int = 1) -> range:
@@ -82,6 +84,13 @@ class PoseLoader(DataLoader):
             # The worker's traceback comes along in the text; its last line is the error itself.
             line = str(error).strip().splitlines()[-1]
             raise UserError(line.removeprefix(f"{UserError.__module__}.UserError: ")) from None
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            if "in DataLoader worker process" in str(error):  # raised there, by what makes samples
+                raise
+            raise UserError(
+                f"a loader process died while it handed over a batch ({error or 'no answer'}). "
+                "If memory ran out, lower WORKERS"
+            ) from None
 
     def close(self) -> None:
         """End the workers, which listen to no signal."""

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from lib.config import get_cfg
@@ -362,6 +363,19 @@ def test_a_workers_error_is_one_line(cfg: CfgNode, monkeypatch: pytest.MonkeyPat
     assert message == f"{path}: cannot read the image (No such file or directory)"
 
 
+def test_a_worker_that_dies_while_it_hands_over_is_told(
+    cfg: CfgNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = build_test_loader(cfg, build_dataset(cfg, "test"))
+
+    def broken(loader: DataLoader) -> None:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(DataLoader, "__iter__", broken)
+    with pytest.raises(UserError, match=r"a loader process died .*reset by peer.* lower WORKERS"):
+        next(iter(loader))
+
+
 # Order
 
 
@@ -397,6 +411,13 @@ def test_processes_share_the_samples(length: int, world_size: int) -> None:
     assert {index for part in indices for index in part} == set(range(length))
     orders = [evaluation_order(length, rank, world_size) for rank in range(world_size)]
     assert [index for order in orders for index in order] == list(range(length))
+
+
+def test_a_step_of_all_processes_is_a_step_of_one() -> None:
+    """Part by part: what one process accumulates, the others compute at the same time."""
+    alone = list(EpochBatchSampler(24, 8, seed=3))
+    parts = [list(EpochBatchSampler(24, 4, seed=3, rank=rank, world_size=2)) for rank in range(2)]
+    assert [a + b for a, b in zip(*parts, strict=True)] == alone
 
 
 # Configuration and real data

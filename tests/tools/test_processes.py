@@ -16,7 +16,8 @@ from lib.config import load_cfg
 from lib.models import build_model
 from lib.utils.checkpoint import read_checkpoint
 
-# Plain steps along the gradient: adam divides by its size, which lifts rounding out of the noise.
+# Plain steps along the gradient: adam divides by its size, which lifts rounding out of the noise,
+# where people are not summed in the same parts.
 FROZEN = (
     "TRAIN.BATCH_NORM", "frozen", "TRAIN.END_EPOCH", 7, "TRAIN.LR_STEP", "[5]",
     "TRAIN.OPTIMIZER", "sgd", "TRAIN.LR", 10,
@@ -75,6 +76,20 @@ def test_two_processes_train_and_test_as_one(desk: Desk) -> None:
         assert abs(again - found).max() < 1e-2
         results = json.loads((desk.results / "results.json").read_text())
         assert results["scores"] == pytest.approx(scores)
+
+
+def test_two_processes_are_one_that_accumulates_bit_for_bit(desk: Desk) -> None:
+    same = (
+        "TRAIN.BATCH_NORM", "frozen", "TRAIN.END_EPOCH", 10, "TRAIN.BATCH_SIZE_PER_GPU", 5,
+        "TRAIN.OPTIMIZER", "adam",
+    )  # fmt: skip
+    one = launch(desk, 1, "train", *same, "TRAIN.ACCUMULATE", 2)  # 20 steps of 10 people
+    assert one.returncode == 0, one.stderr
+    alone = final_weights(desk)
+    two = launch(desk, 2, "train", *same)
+    assert two.returncode == 0, two.stderr
+    assert all(torch.equal(value, alone[name]) for name, value in final_weights(desk).items())
+    assert one.stdout == two.stdout
 
 
 SHARES = """
