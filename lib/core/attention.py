@@ -1,4 +1,4 @@
-"""Where the keypoint tokens look: each layer's attention, taken from outside while the network runs.
+"""Where the keypoint tokens look: each layer's attention, seen from outside as the network runs.
 
 A forward hook on each attention asks it once more, for the keypoint tokens alone, with the same
 tokens and the same mask. What the network itself computes stays as it is, to the bit.
@@ -41,7 +41,9 @@ def look(model: TokenPose, images: Tensor) -> Looks:
     def record(attention: nn.Module, asked: tuple, answer: tuple[Tensor, Tensor | None]) -> None:
         tokens, bias, *_ = asked
         # A layer that prunes has shown its weights already; those are what it decided by.
-        seen = attention.forward(tokens, bias, joints, joints)[1] if answer[1] is None else answer[1]
+        seen = answer[1]
+        if seen is None:
+            seen = attention.forward(tokens, bias, joints, joints)[1]
         weights.append(seen[:, :, :joints].mean(dim=1))
 
     blocks = [*model.transformer.blocks, *_joint_blocks(model)]

@@ -91,9 +91,7 @@ def saved_by_stage(own: Work, dense: Work, stages: Sequence[int]) -> list[int]:
     ]
 
 
-def _main_layers(
-    model: TokenPose, joints: int, visual: int, dense: bool
-) -> tuple[LayerWork, ...]:
+def _main_layers(model: TokenPose, joints: int, visual: int, dense: bool) -> tuple[LayerWork, ...]:
     transformer, last = model.transformer, len(model.transformer.blocks) - 1
     stages = () if dense else transformer.prune_layers
     leaves = transformer.prune == "token"
