@@ -62,16 +62,16 @@ def pictures(seen: Inspection) -> dict[str, np.ndarray]:
 def attention_picture(seen: Inspection, layer: int, joint: int) -> np.ndarray:
     """Lay a joint's attention in a layer over the gray picture; tokens that have left are hatched.
 
-    The brightest patch is the one that gets most.
+    Colors go from the patch that gets least to the one that gets most.
     """
-    gray = cv2.cvtColor(cv2.cvtColor(seen.picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) * 0.5
-    weights = seen.to_visual[layer, joint]
-    level = weights / max(weights.max(), np.finfo(np.float32).tiny)
+    gray = cv2.cvtColor(cv2.cvtColor(seen.picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) * 0.7
+    weights, computed = seen.to_visual[layer, joint], in_sequence(seen, layer)
+    low, high = weights[computed].min(), weights[computed].max()
+    level = np.sqrt((weights - low).clip(0) / max(high - low, np.finfo(np.float32).tiny))
     shares, *colors = zip(*RAMP, strict=True)
     color = np.stack([np.interp(level, shares, channel) for channel in colors], axis=1)
-    opacity = 0.06 + 0.82 * (1.6 * level).clip(0, 1)
-    drawn = _mix(gray, _spread(color, seen), _spread(opacity, seen))
-    return _hide(drawn, ~in_sequence(seen, layer), seen)
+    drawn = _mix(gray, _spread(color, seen), _spread(0.12 + 0.7 * level, seen))
+    return _hide(drawn, ~computed, seen)
 
 
 def alive_picture(seen: Inspection, stage: StageSeen) -> np.ndarray:
@@ -111,7 +111,7 @@ def _attention_row(seen: Inspection, joint: int) -> np.ndarray:
     for layer in range(len(seen.to_visual)):
         tile = resize(attention_picture(seen, layer, joint), _TILE_SIDE)
         share = seen.to_visual[layer, joint].sum()
-        tiles.append(_captioned(tile, f"layer {layer}: {share:.0%} here"))
+        tiles.append(_captioned(tile, f"layer {layer}: {share:.0%} on the picture"))
     return grid(tiles, len(tiles))
 
 
@@ -128,7 +128,7 @@ def _connections_sheet(seen: Inspection, stage: StageSeen) -> np.ndarray:
         lower, right = upper + height // rows - 1, left + width // columns - 1
         cv2.rectangle(drawn, (left, upper), (right, lower), (255, 79, 174), max(2, width // 150))
         tiles.append(_captioned(resize(drawn, _TILE_SIDE), name))
-    return grid(tiles, 6)
+    return grid(tiles, -(-len(tiles) // 2))
 
 
 def _mask_picture(seen: Inspection) -> np.ndarray:
@@ -148,8 +148,11 @@ def _mask_picture(seen: Inspection) -> np.ndarray:
     colors = [np.divide(sides[side_of(name)], 255) for name in seen.skeleton.names]
     graph.scatter(*places.T, c=colors, s=60, edgecolors="#444444", zorder=2)
     for (x, y), name in zip(places, names, strict=True):
-        graph.annotate(name, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=7)
-    graph.set(xlim=(-1.1, 1.3), ylim=(1.08, -0.08))
+        away, side = (-6, "right") if x < 0 else (6, "left")
+        graph.annotate(
+            name, (x, y), xytext=(away, 5), textcoords="offset points", ha=side, fontsize=7
+        )
+    graph.set(xlim=(-1.2, 1.2), ylim=(1.08, -0.08))
     graph.axis("off")
     cells = np.full((count, count, 3), 0.93)
     for a, b in zip(*np.nonzero(seen.mask), strict=True):
