@@ -97,18 +97,20 @@ def center_and_scale(
 
     A box gets the family's margin of a quarter; None, the whole picture, none. The crop has the
     proportions of `image_size` (w, h) and holds all of the box. UserError where the box has no
-    pixel of the picture.
+    pixel of the picture, or is smaller than two.
     """
     height, width = shape[:2]
     x, y, box_width, box_height = box or (0, 0, width, height)
     inside = np.clip([x, x + box_width], 0, width), np.clip([y, y + box_height], 0, height)
-    if box is not None and min(np.ptp(side) for side in inside) < 1:
-        given = ",".join(f"{number:g}" for number in box)
-        raise UserError(f"--box {given} has no pixel of the picture, which is {width}×{height}")
+    what = "the picture" if box is None else "--box " + ",".join(f"{number:g}" for number in box)
+    if box is not None and min(high - low for low, high in inside) < 1:
+        raise UserError(f"{what} has no pixel of the picture, which is {width}×{height}")
     proportion = image_size[0] / image_size[1]
     side = max(box_width, box_height * proportion) * (1 if box is None else _BOX_MARGIN)
     if side < 2:
-        raise UserError(f"a picture of {width}×{height} pixels is too small to find a person in")
+        raise UserError(
+            f"{what}, {box_width:g}×{box_height:g} pixels, is too small to find a person in"
+        )
     center = np.array([x + (box_width - 1) / 2, y + (box_height - 1) / 2])
     return center, np.array([side, side / proportion]) / PIXELS_PER_SCALE
 

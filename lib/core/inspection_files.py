@@ -41,7 +41,7 @@ def inspect_checkpoint(
         "person": "the whole picture" if box is None else "box " + ",".join(f"{x:g}" for x in box),
         "network sees": "{}×{} pixels".format(*seen.image_size),
     }
-    own = session.folder / "inspect" / (Path(image).stem.strip(".") or "picture")
+    own = session.folder / "inspect" / _folder_name(Path(image).stem)
     drawn = pictures(seen)
     for name, rgb in drawn.items():
         save_image((out or own) / name, rgb)
@@ -54,3 +54,8 @@ def inspect_checkpoint(
         aside.write_text(text, encoding="utf-8")
     log.info("%d joints, %.2f MB: %s", len(seen.scores), len(text) / 1e6, out / "index.html")
     return out / "index.html"
+
+
+def _folder_name(stem: str) -> str:
+    """A picture's name as the name of a folder that can be printed, and that is not `.` or `..`."""
+    return "".join(char if char.isprintable() else "_" for char in stem).strip(".") or "picture"

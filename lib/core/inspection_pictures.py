@@ -1,5 +1,7 @@
 """Pictures of an inspection, for papers and for who cannot open the page."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -10,7 +12,6 @@ from lib.utils.drawing import (
     RIGHT_COLOR,
     draw_person,
     grid,
-    resize,
     side_of,
 )
 from lib.utils.plot import new_axes_row, picture
@@ -48,12 +49,13 @@ def pictures(seen: Inspection) -> dict[str, np.ndarray]:
     under each joint), `attention_<joint>` with the layers as columns, and `joint_mask`.
     """
     drawn = {"person.png": draw_person(seen.picture, seen.joints, seen.scores, seen.skeleton)}
+    tile = _as_tile(seen)
     for number, stage in enumerate(seen.stages, 1):
         drawn[f"stage_{number}.png"] = alive_picture(seen, stage)
         if stage.connections is not None:
-            drawn[f"connections_{number}.png"] = _connections_sheet(seen, stage)
+            drawn[f"connections_{number}.png"] = _connections_sheet(tile, stage)
     for joint, name in enumerate(seen.skeleton.names):
-        drawn[f"attention_{joint:02d}_{name}.png"] = _attention_row(seen, joint)
+        drawn[f"attention_{joint:02d}_{name}.png"] = _attention_row(tile, joint)
     if seen.mask is not None:
         drawn["joint_mask.png"] = _mask_picture(seen)
     return drawn
@@ -106,12 +108,27 @@ def kind_of(seen: Inspection, a: int, b: int) -> str:
     return "far"
 
 
+def _as_tile(seen: Inspection) -> Inspection:
+    """The same over a picture of about the side of a tile, which the patches still divide."""
+    zoom = max(1, round(_TILE_SIDE / max(seen.image_size)))
+    size = [zoom * side for side in seen.image_size]
+    shrink = size[0] / seen.picture.shape[1]
+    return replace(
+        seen,
+        picture=cv2.resize(seen.picture, size, interpolation=cv2.INTER_AREA),
+        joints=shrink * (seen.joints + 0.5) - 0.5,
+    )
+
+
 def _attention_row(seen: Inspection, joint: int) -> np.ndarray:
     tiles = []
     for layer in range(len(seen.to_visual)):
-        tile = resize(attention_picture(seen, layer, joint), _TILE_SIDE)
         share = seen.to_visual[layer, joint].sum()
-        tiles.append(_captioned(tile, f"layer {layer}: {share:.0%} on the picture"))
+        tiles.append(
+            _captioned(
+                attention_picture(seen, layer, joint), f"layer {layer}: {share:.0%} on the picture"
+            )
+        )
     return grid(tiles, len(tiles))
 
 
@@ -126,8 +143,8 @@ def _connections_sheet(seen: Inspection, stage: StageSeen) -> np.ndarray:
         drawn = _hide(seen.picture, ~stage.connections[row * columns + column], seen)
         upper, left = row * height // rows, column * width // columns
         lower, right = upper + height // rows - 1, left + width // columns - 1
-        cv2.rectangle(drawn, (left, upper), (right, lower), (255, 79, 174), max(2, width // 150))
-        tiles.append(_captioned(resize(drawn, _TILE_SIDE), name))
+        cv2.rectangle(drawn, (left, upper), (right, lower), (255, 79, 174), 2)
+        tiles.append(_captioned(drawn, name))
     return grid(tiles, -(-len(tiles) // 2))
 
 

@@ -141,7 +141,7 @@ def draw_batch(
     """
     tiles = []
     for image, points, opacity in zip(images[:most], joints[:most], shown[:most], strict=True):
-        tile = resize(image, side)
+        tile = _resize(image, side)
         # cv2.resize keeps the outer edges of the pixels, which lie half a pixel from their middles.
         zoom = np.divide(tile.shape[1::-1], image.shape[1::-1])
         points = (np.asarray(points, dtype=np.float64) + 0.5) * zoom - 0.5
@@ -158,7 +158,7 @@ def draw_batch_heatmaps(
     pixels.
     """
     rows = [
-        draw_heatmaps(resize(image, side), maps)
+        draw_heatmaps(_resize(image, side), maps)
         for image, maps in zip(images[:most], heatmaps[:most], strict=True)
     ]
     return grid(rows, 1)
@@ -168,13 +168,6 @@ def side_of(name: str) -> str:
     """Tell a joint's side by its name: `left`, `right` or, for neither, the empty string."""
     side = name.partition("_")[0]
     return side if side in ("left", "right") else ""
-
-
-def resize(image: np.ndarray, side: int) -> np.ndarray:
-    """Return the image with its longer side made `side` pixels."""
-    zoom = side / max(image.shape[:2])
-    size = tuple(max(1, round(zoom * length)) for length in image.shape[1::-1])
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
 
 
 def _color(sides: set[str]) -> tuple[int, int, int]:
@@ -215,6 +208,13 @@ def _stroke(
     part = image[low[1] : high[1], low[0] : high[0]]
     alpha = cover[touched, None] * (opacity / 255)
     part[touched] = np.rint(part[touched] * (1 - alpha) + np.array(color) * alpha)
+
+
+def _resize(image: np.ndarray, side: int) -> np.ndarray:
+    """The image with its longer side made `side` pixels."""
+    zoom = side / max(image.shape[:2])
+    size = tuple(max(1, round(zoom * length)) for length in image.shape[1::-1])
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
 
 
 def _spread(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
