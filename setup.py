@@ -17,4 +17,5 @@ setup(
     # that editors and type checkers follow.
     packages=["lib", "lib.config", "lib.core", "lib.dataset", "lib.models", "lib.utils"],
     package_dir={"": "."},
+    package_data={"lib.core": ["inspection.html"]},
 )

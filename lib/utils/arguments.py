@@ -1,6 +1,7 @@
 """The arguments that the HRNet family's commands share."""
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,3 +54,18 @@ def one_of(known: Sequence[str]) -> Callable[[str], str]:
 def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     """Make a reader of values with commas between them."""
     return lambda text: [kind(part) for part in text.split(",")]
+
+
+def numbers(count: int) -> Callable[[str], tuple[float, ...]]:
+    """Make a reader of that many finite numbers with commas between them."""
+
+    def read(text: str) -> tuple[float, ...]:
+        try:
+            values = tuple(map(float, text.split(",")))
+        except ValueError:
+            values = ()
+        if len(values) != count or not all(map(math.isfinite, values)):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers, as 1,2.5,...")
+        return values
+
+    return read

@@ -59,10 +59,10 @@ def draw_person(
     joints = np.nan_to_num(joints).clip(-_FARTHEST, _FARTHEST)
     if thickness is None:
         thickness = _thickness(joints[opacity > 0], image.shape)
-    colors = [_color({_side(name)}) for name in skeleton.names]
+    colors = [_color({side_of(name)}) for name in skeleton.names]
     # A joint is a limb without length.
     strokes = [
-        (a, b, thickness / 2, _color({_side(skeleton.names[a]), _side(skeleton.names[b])}))
+        (a, b, thickness / 2, _color({side_of(skeleton.names[a]), side_of(skeleton.names[b])}))
         for a, b in skeleton.limbs
     ] + [(joint, joint, 0.9 * thickness, color) for joint, color in enumerate(colors)]
     outline = max(0.75, thickness / 5)
@@ -164,8 +164,8 @@ def draw_batch_heatmaps(
     return grid(rows, 1)
 
 
-def _side(name: str) -> str:
-    """`left`, `right` or, for a joint of neither side, the empty string."""
+def side_of(name: str) -> str:
+    """Tell a joint's side by its name: `left`, `right` or, for neither, the empty string."""
     side = name.partition("_")[0]
     return side if side in ("left", "right") else ""
 

@@ -21,3 +21,10 @@ def picture(axes: Axes) -> np.ndarray:
     canvas = axes.figure.canvas
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def new_axes_row(count: int, size: tuple[float, float]) -> list[Axes]:
+    """Empty axes side by side on one picture of `size` (w, h) in inches, which each can give."""
+    figure = Figure(figsize=size, dpi=120, layout="tight")
+    FigureCanvasAgg(figure)
+    return list(figure.subplots(1, count))
