@@ -8,7 +8,7 @@ import os
 import signal
 from pathlib import Path
 
-from lib.core.detectors import KINDS, make_finder
+from lib.core.detectors import KINDS, MIN_SCORE, make_finder
 from lib.core.prediction import WRITES, Prediction
 from lib.core.session import open_session
 from lib.dataset.boxes import read_boxes
@@ -27,7 +27,8 @@ def parse_arguments() -> argparse.Namespace:
         help="who finds people's boxes; auto: --boxes, else a detector that is here, else "
         "the whole picture is one person")  # fmt: skip
     add("--boxes", metavar="FILE", help="JSON: {name: [[x, y, width, height], ...]}, or COCO's")
-    add("--min-score", type=float, default=0.5, metavar="S", help="of a box; others do not count")
+    add("--min-score", type=float, metavar="S",
+        help=f"of boxes; of detected ones {MIN_SCORE} where not said")  # fmt: skip
     add("--write", type=several(one_of(WRITES)), metavar=",".join(WRITES),
         help="a picture of each picture or frame, a video of each video, keypoints as COCO's "
         "results; without it what fits, and nothing of a camera")  # fmt: skip
@@ -54,8 +55,8 @@ def main() -> None:
         file = cfg.TEST.MODEL_FILE or session.folder / "final_state.pth"
         prediction = Prediction(
             media, Predictor(cfg, file, world.device),
-            make_finder(arguments.people, boxes, world.device), folder,
-            writes=arguments.write, boxes=boxes, min_score=arguments.min_score,
+            make_finder(arguments.people, boxes, world.device, arguments.min_score), folder,
+            writes=arguments.write, boxes=boxes,
         )  # fmt: skip
         try:
             prediction.run()

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 Finder = Callable[[Frame], np.ndarray]
 
+MIN_SCORE = 0.5  # of detected boxes, where nothing else is said
 KINDS = ("auto", "boxes", "torchvision", "hog", "whole")
 
 # torchvision's detectors of COCO's people, the best first (box mAP from its documentation).
@@ -137,8 +138,12 @@ def _strongest(boxes: np.ndarray) -> np.ndarray:
     return boxes[kept.numpy()]
 
 
-def make_finder(kind: str, boxes: BoxFile | None, device: torch.device) -> Finder:
+def make_finder(
+    kind: str, boxes: BoxFile | None, device: torch.device, min_score: float | None = None
+) -> Finder:
     """Make what finds people, and log which it is; `kind` is one of KINDS.
+
+    Boxes with a score below `min_score` do not count; without it detected ones below MIN_SCORE.
 
     `auto` takes the file of `boxes` where one is given, else torchvision's detector where its
     weights are here, else HOG where OpenCV has it, else the whole picture as one person. UserError
@@ -150,19 +155,29 @@ def make_finder(kind: str, boxes: BoxFile | None, device: torch.device) -> Finde
         raise UserError("--people boxes needs the boxes: --boxes FILE")
     if kind != "boxes" and boxes is not None:
         raise UserError(f"--people {kind} would not use {boxes.path} of --boxes: leave one out")
+    if kind == "whole":
+        log.info("people: each whole picture is one person; --boxes and --people say otherwise")
+        return find_whole
     if kind == "boxes":
         log.info("people: the boxes in %s", boxes.path)
-        return lambda frame: boxes.of(frame.medium.name, frame.number)
+        return _surer(lambda frame: boxes.of(frame.medium.name, frame.number), min_score or 0.0)
     if kind == "torchvision":
-        detector = TorchvisionDetector(device)
-        log.info("people: found by torchvision's %s", detector.name)
-        return detector
-    if kind == "hog":
+        finder = TorchvisionDetector(device)
+        log.info("people: found by torchvision's %s", finder.name)
+    else:
         finder = Hog()
         log.info("people: found by OpenCV's HOG detector, which knows those who stand upright")
-        return finder
-    log.info("people: each whole picture is one person; --boxes and --people say otherwise")
-    return find_whole
+    return _surer(finder, MIN_SCORE if min_score is None else min_score)
+
+
+def _surer(finder: Finder, min_score: float) -> Finder:
+    """A finder's boxes with that score or a higher one."""
+
+    def find(frame: Frame) -> np.ndarray:
+        boxes = finder(frame)
+        return boxes[boxes[:, 4] >= min_score]
+
+    return find
 
 
 def _best(boxes: BoxFile | None) -> str:

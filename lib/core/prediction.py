@@ -50,8 +50,8 @@ class Prediction:
     """Finds and writes the people of media; `tally` counts, also when something ends the work.
 
     `writes` are some of WRITES, or None for a picture of each picture, a video of each video, and
-    the keypoints of both; of a camera nothing is written unless `writes` says so. Boxes with a
-    score below `min_score` do not count. UserError where a file would be written over its input.
+    the keypoints of both; of a camera nothing is written unless `writes` says so. UserError where
+    a file would be written over its input.
     """
 
     def __init__(
@@ -63,14 +63,12 @@ class Prediction:
         *,
         writes: Sequence[str] | None = None,
         boxes: BoxFile | None = None,
-        min_score: float = 0.5,
     ) -> None:
         self.media = media
         self.predictor = predictor
         self.finder = finder
         self.folder = folder
         self.writes = writes
-        self.min_score = min_score
         self.tally = Tally()
         self.files = _output_files(media, folder)
         self._image_ids = _image_ids(media, boxes)
@@ -96,9 +94,7 @@ class Prediction:
         finally:
             self.tally.seconds = time.perf_counter() - start
         if not self.tally.frames:
-            raise UserError(
-                f"nothing could be read of {len(self.media)} inputs; see the lines above"
-            )
+            raise UserError("nothing could be read; the lines above say why")
 
     def _asks(self, what: str, medium: Medium) -> bool:
         if self.writes is not None:
@@ -225,7 +221,6 @@ class Prediction:
     def _boxes(self, frame: Frame) -> np.ndarray:
         """The boxes of a frame that can be used; of those that cannot, a line a medium."""
         boxes = self.finder(frame)
-        boxes = boxes[~(boxes[:, 4] < self.min_score)]
         faults = [fault_of_box(box[:4], frame.image.shape) for box in boxes]
         medium = frame.medium
         for box, fault in zip(boxes, faults, strict=True):

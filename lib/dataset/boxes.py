@@ -1,6 +1,7 @@
 """Boxes of people in a file: by the picture's name, or as a list of COCO detections."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -128,6 +129,9 @@ def _box(numbers: Any, score: Any, where: str) -> list[float]:
             f"{brief(repr(numbers))}"
         )
     try:
-        return [float(number) for number in five]
+        box = [float(number) for number in five]
     except OverflowError:
         raise UserError(f"{where}: a box holds a number beyond all pictures") from None
+    if not math.isfinite(box[4]):
+        raise UserError(f"{where}: the score of a box should be a finite number")
+    return box
