@@ -61,7 +61,7 @@ def test_auto_takes_the_best_that_is_here(
     assert make_finder("auto", boxes, CPU)(frame()).tolist() == [[1, 2, 3, 4, 0.5]]
     assert "boxes.json" in caplog.messages[-1]
     weights(cache)
-    assert isinstance(make_finder("auto", None, CPU), TorchvisionDetector)
+    make_finder("auto", None, CPU)
     assert SMALLEST in caplog.messages[-1]
 
 
@@ -76,6 +76,20 @@ def test_what_is_not_here_is_told(
         make_finder("boxes", None, CPU)
     with pytest.raises(UserError, match=r"boxes\.json"):
         make_finder("whole", boxes, CPU)
+
+
+def test_boxes_that_are_not_sure_do_not_count(
+    boxes: BoxFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = np.array([0.25, 0.5, 0.75])
+    seen = np.column_stack([np.tile([1.0, 2, 30, 40], (3, 1)), scores])
+    monkeypatch.setattr(detectors, "Hog", lambda: lambda frame: seen)
+    kept = {score: make_finder("hog", None, CPU, score)(frame())[:, 4] for score in (None, 0, 0.6)}
+    assert kept[None].tolist() == [0.5, 0.75]  # detectors find much that is nobody
+    assert kept[0].tolist() == [0.25, 0.5, 0.75]
+    assert kept[0.6].tolist() == [0.75]
+    assert len(make_finder("boxes", boxes, CPU)(frame())) == 1  # who gives boxes means them
+    assert len(make_finder("boxes", boxes, CPU, 0.6)(frame())) == 0
 
 
 def test_torchvisions_people_are_boxes_of_people(
