@@ -40,6 +40,7 @@ _DETECTORS = (
 )
 _PERSON = 1  # among torchvision's classes of COCO
 _OVERLAP = 0.5  # of two boxes of one person, at least
+_LONGEST_STRIP = 50  # times its width
 _HOG_SIDE = 800  # pixels of the longer side of what HOG looks at
 
 
@@ -103,6 +104,9 @@ class TorchvisionDetector:
     @torch.inference_mode()
     def __call__(self, frame: Frame) -> np.ndarray:
         """Find people of any pose."""
+        height, width = frame.image.shape[:2]
+        if max(height, width) > _LONGEST_STRIP * min(height, width):
+            return np.zeros((0, 5))  # nobody is seen in it, and resizing could leave nothing
         image = torch.from_numpy(frame.image).to(self._device).permute(2, 0, 1) / 255
         (found,) = self._network([image])
         of_people = found["labels"] == _PERSON

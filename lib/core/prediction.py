@@ -74,6 +74,10 @@ class Prediction:
         self._image_ids = _image_ids(media, boxes)
         self._told: set[Medium] = set()  # of whose boxes a fault was told
         sources = [medium.source for medium in media] + ([str(boxes.path)] if boxes else [])
+        if writes is not None and not any(
+            self._asks(what, medium) for medium in media for what in _fitting(medium)
+        ):
+            raise UserError(f"--write {','.join(writes)}: there is nothing of that in the input")
         _check_overwriting(self._written_files(), sources)
         if boxes is not None:
             boxes.check(medium.name for medium in media)
@@ -99,8 +103,9 @@ class Prediction:
     def _asks(self, what: str, medium: Medium) -> bool:
         if self.writes is not None:
             return what in self.writes
-        usual = {"picture": ("pictures", "json"), "video": ("video", "json"), "camera": ()}
-        return what in usual[medium.kind]
+        if medium.kind == "camera":
+            return False
+        return what == ("pictures" if medium.kind == "picture" else "video") or what == "json"
 
     def _keypoints_file(self, medium: Medium) -> Path:
         if medium.kind == "picture":
@@ -134,7 +139,8 @@ class Prediction:
                     self._count(people)
                     bar.update(self.tally.frames + self.tally.left_out - bar.n)
         finally:
-            self._write(entries, media[0])
+            if self.tally.frames:
+                self._write(entries, media[0])
 
     def _read_pictures(self, media: Iterable[Medium]) -> Iterator[Frame]:
         for medium in media:
@@ -167,7 +173,7 @@ class Prediction:
 
     def _run_frames(self, video: Video, batch_size: int, read_ahead: int, shown: bool) -> None:
         medium, file = video.medium, self.files[video.medium]
-        before = self.tally.empty
+        before, empty_before = self.tally.frames, self.tally.empty
         entries: list[dict] = []
         stopped: BaseException | None = None
         with ExitStack() as stack:
@@ -198,8 +204,11 @@ class Prediction:
                         break
             except BaseException as error:
                 stopped = error
-        self._write(entries, medium)
-        empty = self.tally.empty - before
+        empty = self.tally.empty - empty_before
+        if self.tally.frames > before:
+            self._write(entries, medium)
+        else:
+            self.tally.left_out += 1
         if empty:
             log.info("%s: no person found in %d frames", medium.source, empty)
         if stopped is not None:
@@ -249,6 +258,11 @@ class Prediction:
         self.tally.frames += 1
         self.tally.people += len(people)
         self.tally.empty += not people
+
+
+def _fitting(medium: Medium) -> tuple[str, ...]:
+    """What can be written of a medium, of WRITES."""
+    return ("pictures", "json") if medium.kind == "picture" else WRITES
 
 
 def _output_files(media: Iterable[Medium], folder: Path) -> dict[Medium, Path]:

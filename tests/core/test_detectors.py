@@ -97,7 +97,8 @@ def test_torchvisions_people_are_boxes_of_people(
 ) -> None:
     weights(cache)
     detector = TorchvisionDetector(CPU)
-    assert detector(frame(100, 90)).shape[1] == 5
+    for width, height in ((100, 90), (1, 1), (50_000, 20)):
+        assert detector(frame(width, height)).shape[1] == 5
     found = {
         "labels": torch.tensor([1, 18, 1, 1]),
         "boxes": torch.tensor([[10.0, 20, 40, 70], [0, 0, 5, 5], [10, 20, 41, 70], [60, 0, 90, 9]]),

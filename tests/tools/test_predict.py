@@ -180,6 +180,7 @@ def test_where_nothing_can_be_read_it_fails(desk: Desk, weights: Path, name: str
     outcome.fails_with("nothing could be read")
     assert name in outcome.err
     assert "people in" not in outcome.out
+    assert not (desk.folder / "out").exists()
 
 
 def test_pictures_of_any_size_are_done(desk: Desk, weights: Path, photos: Path) -> None:
@@ -205,6 +206,7 @@ def test_an_input_is_never_written_over(desk: Desk, weights: Path, photos: Path)
         (["--people", "nobody"], "nobody"),
         (["--people", "boxes"], "--boxes"),
         (["--write", "film"], "film"),
+        (["--write", "video"], "--write video"),
         (["--boxes", "none.json"], "none.json"),
         (["--out", "/dev/null/out"], "/dev/null/out"),
         (["TEST.RUNTIME", "slow"], "TEST.RUNTIME"),
