@@ -268,7 +268,8 @@ def test_sigterm_keeps_what_was_done(desk: Desk, weights: Path) -> None:
     assert written(desk) == ["clip.json", "clip.mp4"]
     drawn = list(Video(Medium("video", str(desk.folder / "out/clip.mp4"), "clip")))
     assert 0 < len(drawn) < 600
-    assert f"in {len(drawn)} frames" in out
+    told = int(out.split(" frames")[0].rpartition(" ")[2])
+    assert 0 <= len(drawn) - told <= 1  # it may come between writing and counting
 
 
 def test_a_camera_needs_a_screen(
