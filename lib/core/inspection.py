@@ -5,9 +5,7 @@ Everything that `inspection_page` and `inspection_pictures` show is gathered her
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from yacs.config import CfgNode
@@ -17,12 +15,17 @@ from lib.core.inference import normalise
 from lib.core.macs import Work, saved_by_stage, work_of
 from lib.dataset.heatmap import decode
 from lib.dataset.skeleton import Skeleton, skeleton_of
-from lib.dataset.transforms import PIXELS_PER_SCALE, crop_image, crop_matrix, heatmap_to_crop
+from lib.dataset.transforms import (
+    box_to_view,
+    crop_image,
+    crop_matrix,
+    fault_of_box,
+    heatmap_to_crop,
+)
 from lib.models.tokenpose import TokenPose
 from lib.utils.errors import UserError
 
 _PICTURE_SIDE = 640  # of the picture that is shown, in pixels, about
-_BOX_MARGIN = 1.25  # room about a person's box, as in MPII's and the family's crops
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 
@@ -71,48 +74,16 @@ class Inspection:
     dense_work: Work
 
 
-def read_photograph(path: str | Path) -> np.ndarray:
-    """Read a picture of any kind that OpenCV reads, upright, as uint8 RGB [h, w, 3].
+def crop_of(shape: Sequence[int], box: Box | None, image_size: tuple[int, int]) -> np.ndarray:
+    """The map, float64 [2, 3], from a picture of `shape` (h, w, ...) to the crop about a box.
 
-    UserError where there is none.
+    None is the whole picture, as of `lib.predictor`. UserError where the box is none of a person.
     """
-    try:
-        data = np.frombuffer(Path(path).read_bytes(), dtype=np.uint8)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"--input {path}: cannot read the image ({why})") from error
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except cv2.error:  # no bytes, or more pixels than OpenCV takes
-        image = None
-    if image is None:
-        raise UserError(f"--input {path}: the file is not an image that can be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def center_and_scale(
-    shape: Sequence[int], box: Box | None, image_size: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Center and scale of the crop about a person's box in a picture of `shape` (h, w, ...).
-
-    A box gets the family's margin of a quarter; None, the whole picture, none. The crop has the
-    proportions of `image_size` (w, h) and holds all of the box. UserError where the box has no
-    pixel of the picture, or is smaller than two.
-    """
-    height, width = shape[:2]
-    x, y, box_width, box_height = box or (0, 0, width, height)
-    inside = np.clip([x, x + box_width], 0, width), np.clip([y, y + box_height], 0, height)
-    what = "the picture" if box is None else "--box " + ",".join(f"{number:g}" for number in box)
-    if box is not None and min(high - low for low, high in inside) < 1:
-        raise UserError(f"{what} has no pixel of the picture, which is {width}×{height}")
-    proportion = image_size[0] / image_size[1]
-    side = max(box_width, box_height * proportion) * (1 if box is None else _BOX_MARGIN)
-    if side < 2:
-        raise UserError(
-            f"{what}, {box_width:g}×{box_height:g} pixels, is too small to find a person in"
-        )
-    center = np.array([x + (box_width - 1) / 2, y + (box_height - 1) / 2])
-    return center, np.array([side, side / proportion]) / PIXELS_PER_SCALE
+    place = (0.0, 0.0, shape[1], shape[0]) if box is None else box
+    fault = fault_of_box(place, shape)
+    if fault:
+        raise UserError(f"--box {','.join(f'{number:g}' for number in place)} {fault}")
+    return crop_matrix(*box_to_view(place, image_size), 0.0, image_size)
 
 
 def inspect(cfg: CfgNode, model: TokenPose, photograph: np.ndarray, box: Box | None) -> Inspection:
@@ -122,7 +93,7 @@ def inspect(cfg: CfgNode, model: TokenPose, photograph: np.ndarray, box: Box | N
     """
     size = tuple(cfg.MODEL.IMAGE_SIZE)
     skeleton = _skeleton(cfg.MODEL.NUM_JOINTS)
-    matrix = crop_matrix(*center_and_scale(photograph.shape, box, size), 0.0, size)
+    matrix = crop_of(photograph.shape, box, size)
     crop = crop_image(photograph, matrix, size)
     seen_so = crop if cfg.DATASET.COLOR_RGB else crop[..., ::-1].copy()
     device = next(model.parameters()).device

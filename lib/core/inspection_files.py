@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
-from lib.core.inspection import Box, inspect, read_photograph
+from lib.core.inspection import Box, inspect
 from lib.core.inspection_page import page
 from lib.core.inspection_pictures import pictures
 from lib.core.session import Session
+from lib.dataset.media import read_picture
 from lib.models import build_model
 from lib.utils.checkpoint import load_weights
 from lib.utils.drawing import save_image
@@ -27,7 +28,7 @@ def inspect_checkpoint(
     `inspect/<the picture's name>` in the run's folder. UserError names what cannot be read.
     """
     cfg = session.cfg
-    photograph = read_photograph(image)
+    photograph = read_picture(image)
     model = build_model(cfg)
     file = Path(cfg.TEST.MODEL_FILE or session.folder / "final_state.pth")
     load_weights(model, file)

@@ -8,10 +8,14 @@ import copy
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
+from lib.models import build_model
+from lib.utils.checkpoint import load_weights
 from lib.utils.errors import UserError
 from lib.utils.machine import exporting
 
@@ -22,6 +26,17 @@ Runner = Callable[[Tensor], Tensor]
 RUNTIMES = ("eager", "compiled", "openvino")
 PRECISIONS = ("fp32", "bf16", "fp16")
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
+    """Make the network that `cfg` describes run with the weights in `file`, as TEST asks.
+
+    UserError where the file has not this network's weights, or the runtime is not installed.
+    """
+    model = build_model(cfg)
+    load_weights(model, file)
+    model.to(device, memory_format=torch.channels_last)
+    return build_runner(model, cfg.TEST.RUNTIME, cfg.TEST.PRECISION, tuple(cfg.MODEL.IMAGE_SIZE))
 
 
 def build_runner(model: nn.Module, runtime: str, precision: str, size: tuple[int, int]) -> Runner:

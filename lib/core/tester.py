@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from yacs.config import CfgNode
 
@@ -15,11 +14,9 @@ from lib.core.inference import Predictions, concatenate, predict
 from lib.core.pictures import contact_sheet
 from lib.core.provenance import provenance
 from lib.core.results import write_json, write_predictions
-from lib.core.runtime import build_runner
+from lib.core.runtime import Runner, build_runner, load_runner
 from lib.dataset import annotation_path, build_dataset, build_test_loader
 from lib.dataset.mpii import read_records
-from lib.models import build_model
-from lib.utils.checkpoint import load_weights
 from lib.utils.distributed import World, any_of, gather, share_buffers
 from lib.utils.drawing import save_image
 from lib.utils.errors import UserError
@@ -46,14 +43,19 @@ class Tester:
     def predict(
         self, model: nn.Module, stopping: Callable[[], bool] = lambda: False
     ) -> Predictions:
+        """Find every person of the set with a network of this training, see `run`."""
+        share_buffers(model, self.world)
+        test, size = self.cfg.TEST, tuple(self.cfg.MODEL.IMAGE_SIZE)
+        return self.run(build_runner(model, test.RUNTIME, test.PRECISION, size), stopping)
+
+    def run(self, runner: Runner, stopping: Callable[[], bool] = lambda: False) -> Predictions:
         """Find every person of the set, each once, in the set's order.
 
         KeyboardInterrupt, between two batches, as soon as `stopping` says so to any process.
         """
-        share_buffers(model, self.world)
-        test, size = self.cfg.TEST, tuple(self.cfg.MODEL.IMAGE_SIZE)
+        test = self.cfg.TEST
         own = predict(
-            build_runner(model, test.RUNTIME, test.PRECISION, size),
+            runner,
             _until(stopping, self.loader),
             self.world.device,
             flip_order=self.dataset.skeleton.flip_order if test.FLIP_TEST else None,
@@ -93,12 +95,10 @@ def score_checkpoint(
     `people.jpg`, some people as annotated and as found, to `folder`.
     """
     tester = Tester(cfg, world)
-    model = build_model(cfg)
     file = file or folder / "final_state.pth"
-    load_weights(model, file)
-    model.to(world.device, memory_format=torch.channels_last)
+    runner = load_runner(cfg, file, world.device)
     try:
-        predictions = tester.predict(model)
+        predictions = tester.run(runner)
     finally:
         tester.loader.close()
     found = {cfg.MODEL.NAME: tester.score(predictions), "mean pose": tester.score_mean_pose()}

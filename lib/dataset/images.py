@@ -121,16 +121,18 @@ def is_jpeg(data: bytes) -> bool:
     return data.startswith(b"\xff\xd8")
 
 
-def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
-    """Decode a picture to BGR, uint8 [H, W, 3], as stored: EXIF's orientation is not applied.
+def decode_image(data: bytes, name: str, reduce: int = 1, upright: bool = False) -> np.ndarray:
+    """Decode a picture to BGR, uint8 [H, W, 3]; of 16 bits the upper 8, without transparency.
 
-    `reduce` 2, 4 or 8 decodes a JPEG at that fraction of its size (rounded up), which is quicker
-    than to decode all of it: its blocks are left smaller (`reduced_matrix` fits the crop to it).
+    As stored, where EXIF's orientation is not applied, or `upright`, as viewers show it. `reduce`
+    2, 4 or 8 decodes a JPEG at that fraction of its size (rounded up), which is quicker than to
+    decode all of it: its blocks are left smaller (`reduced_matrix` fits the crop to it).
     UserError names `name` where the data is no picture.
     """
     assert reduce == 1 or is_jpeg(data), "only JPEG files can be decoded smaller"
+    flags = _DECODE[reduce] & ~cv2.IMREAD_IGNORE_ORIENTATION if upright else _DECODE[reduce]
     try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), _DECODE[reduce])
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 PIXELS_PER_SCALE = 200  # MPII gives a person's size in units of 200 pixels
+MARGIN = 1.25  # the crop over a person's box, in MPII and COCO alike, so that no limb is cut off
+_LARGEST_SIDE = 1e6  # pixels; no picture is as large
 
 Points = TypeVar("Points", np.ndarray, torch.Tensor)
 
@@ -47,6 +49,54 @@ def crop_matrix(
     return np.array(
         [[cos, sin, middle_x - cos * x - sin * y], [-sin, cos, middle_y + sin * x - cos * y]]
     )
+
+
+def box_to_view(
+    box: Sequence[float] | np.ndarray, size: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what to crop for a box (x, y, width, height): center and scale, float64 [2] each.
+
+    The box covers the pixels x … x + width - 1, so its middle is x + (width - 1) / 2. The side that
+    is too short for the shape of the crop's `size` grows, then both by MARGIN.
+    """
+    x, y, width, height = map(float, box)
+    center = np.array([x + (width - 1) / 2, y + (height - 1) / 2])
+    shape = size[0] / size[1]
+    width = max(width, height * shape)
+    return center, np.array([width, width / shape]) * (MARGIN / PIXELS_PER_SCALE)
+
+
+def view_to_box(
+    center: Sequence[float] | np.ndarray,
+    scale: Sequence[float] | np.ndarray,
+    size: Sequence[int],
+) -> np.ndarray:
+    """Undo `box_to_view`: the box (x, y, width, height), float64 [4], whose crop that is.
+
+    Of a record's center and scale too, whose width alone counts, as in `crop_matrix`.
+    """
+    width = scale[0] * PIXELS_PER_SCALE / MARGIN
+    height = width * size[1] / size[0]
+    return np.array([center[0] - (width - 1) / 2, center[1] - (height - 1) / 2, width, height])
+
+
+def fault_of_box(box: Sequence[float] | np.ndarray, shape: Sequence[int]) -> str | None:
+    """Say what keeps a box (x, y, width, height) from being a person's; None where nothing does.
+
+    `shape` is the picture's, (height, width, ...).
+    """
+    x, y, width, height = map(float, box)
+    if not all(map(math.isfinite, (x, y, width, height))):
+        return "is not of finite numbers"
+    if width <= 0 or height <= 0:
+        return "has no size"
+    if width < 1 or height < 1:
+        return "is smaller than a pixel; boxes are x, y, width, height in pixels"
+    if max(width, height) > _LARGEST_SIDE:
+        return "is larger than any picture"
+    if x >= shape[1] or y >= shape[0] or x + width <= 0 or y + height <= 0:
+        return f"lies outside the picture of {shape[1]}×{shape[0]} pixels"
+    return None
 
 
 def mirror_matrix(matrix: np.ndarray, width: int) -> np.ndarray:

@@ -38,23 +38,29 @@ def join_world(gpus: tuple[int, ...] = (0,)) -> World:
     Without torchrun the first of `gpus` is used, or the CPU where there is no GPU. UserError where
     there is no such GPU, or torchrun's variables are incomplete.
     """
-    on_gpu = torch.cuda.is_available()
-    local = int(os.environ.get("LOCAL_RANK", gpus[0]))
-    if on_gpu and local >= torch.cuda.device_count():
-        raise UserError(
-            f"there is no GPU {local} here, only {torch.cuda.device_count()} from 0 on: "
-            "mend GPUS, or torchrun's --nproc_per_node"
-        )
+    device = choose_device(int(os.environ.get("LOCAL_RANK", gpus[0])))
     missing = [name for name in _TORCHRUN if name not in os.environ]
     if "LOCAL_RANK" in os.environ and missing:
         raise UserError(f"LOCAL_RANK is set, but not {', '.join(missing)}: start with torchrun")
     if "LOCAL_RANK" not in os.environ:
-        return World(torch.device("cuda", gpus[0]) if on_gpu else torch.device("cpu"))
-    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+        return World(device)
+    on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpu else "gloo")
     return World(device, dist.get_rank(), dist.get_world_size())
+
+
+def choose_device(gpu: int) -> torch.device:
+    """The GPU of that number, or the CPU where there is none; UserError where others are."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if gpu >= torch.cuda.device_count():
+        raise UserError(
+            f"there is no GPU {gpu} here, only {torch.cuda.device_count()} from 0 on: "
+            "mend GPUS, or torchrun's --nproc_per_node"
+        )
+    return torch.device("cuda", gpu)
 
 
 def leave_world(world: World) -> None:

@@ -53,25 +53,48 @@ def draw_person(
     in proportion to the person.
     """
     drawn = image.copy()
+    paint_person(drawn, joints, shown, skeleton, thickness)
+    return drawn
+
+
+def paint_person(
+    image: np.ndarray,
+    joints: np.ndarray,
+    shown: np.ndarray,
+    skeleton: Skeleton,
+    thickness: float | None = None,
+) -> None:
+    """Do to the image itself what `draw_person` does to a copy: a video has no time for copies."""
     joints = np.asarray(joints, dtype=np.float64)
     opacity = np.nan_to_num(np.asarray(shown, dtype=np.float64), nan=0.0).clip(0, 1)
     opacity = np.where(np.isfinite(joints).all(1), opacity, 0.0)
     joints = np.nan_to_num(joints).clip(-_FARTHEST, _FARTHEST)
     if thickness is None:
-        thickness = _thickness(joints[opacity > 0], image.shape)
+        thickness = person_thickness(joints[opacity > 0], image.shape)
     colors = [_color({side_of(name)}) for name in skeleton.names]
     # A joint is a limb without length.
     strokes = [
         (a, b, thickness / 2, _color({side_of(skeleton.names[a]), side_of(skeleton.names[b])}))
         for a, b in skeleton.limbs
     ] + [(joint, joint, 0.9 * thickness, color) for joint, color in enumerate(colors)]
-    outline = max(0.75, thickness / 5)
-    for a, b, radius, color in strokes:
-        visible = min(opacity[a], opacity[b])
-        ends = joints[[a, b]]
-        _stroke(drawn, ends, radius + outline, _OUTLINE_COLOR, visible * _OUTLINE_OPACITY)
-        _stroke(drawn, ends, radius, color, visible)
-    return drawn
+    starts, ends, radii, colors = zip(*strokes, strict=True)
+    visible = np.minimum(opacity[[*starts]], opacity[[*ends]]).tolist()
+    pairs, radii = np.stack([joints[[*starts]], joints[[*ends]]], axis=1), np.array(radii)
+    outlines = _capsules(pairs, radii + max(0.75, thickness / 5))
+    for outline, inner, color, alpha in zip(
+        outlines, _capsules(pairs, radii), colors, visible, strict=True
+    ):
+        _fill(image, outline, _OUTLINE_COLOR, alpha * _OUTLINE_OPACITY)
+        _fill(image, inner, color, alpha)
+
+
+def person_thickness(corners: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Thickness of limbs, in pixels, that suits a person with those corners or joints [N, 2].
+
+    In proportion to their extent, as far as it lies in an image of that `shape`; 2 at least.
+    """
+    inside = corners.clip(0, (shape[1], shape[0]))
+    return max(2.0, 0.012 * np.ptp(inside, axis=0).max()) if len(inside) else 2.0
 
 
 def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
@@ -179,35 +202,31 @@ def _color(sides: set[str]) -> tuple[int, int, int]:
     return MIDDLE_COLOR
 
 
-def _thickness(joints: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Thickness of limbs that suits a person with those joints [N, 2], as far as in the image."""
-    inside = joints.clip(0, (shape[1], shape[0]))
-    return max(2.0, 0.012 * np.ptp(inside, axis=0).max()) if len(inside) else 2.0
+def _capsules(ends: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Outlines of lines with round caps between ends [S, 2, 2]: float64 [S, 34, 2]."""
+    way = ends[:, 1] - ends[:, 0]
+    angles = np.arctan2(way[:, 1], way[:, 0])[:, None] + np.linspace(0.5, 1.5, 17) * np.pi
+    cap = radii[:, None, None] * np.stack([np.cos(angles), np.sin(angles)], axis=2)
+    return np.concatenate([ends[:, :1] + cap, ends[:, 1:] - cap], axis=1)
 
 
-def _stroke(
-    image: np.ndarray,
-    ends: np.ndarray,
-    radius: float,
-    color: tuple[int, int, int],
-    opacity: float,
+def _fill(
+    image: np.ndarray, polygon: np.ndarray, color: tuple[int, int, int], opacity: float
 ) -> None:
-    """Draw, into the image, a line with round caps between two ends [2, 2]."""
-    low = np.floor(ends.min(0) - radius - 2).clip(0).astype(int)
-    high = np.ceil(ends.max(0) + radius + 2).clip(None, image.shape[1::-1]).astype(int)
-    if opacity <= 0 or (low >= high).any():
+    """Fill, in the image, a convex polygon [N, 2] with smooth edges."""
+    if opacity <= 0:
         return
-    dx, dy = ends[1] - ends[0]
-    angles = np.arctan2(dy, dx) + np.linspace(0.5, 1.5, 17) * np.pi
-    cap = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    polygon = np.concatenate([ends[0] + cap, ends[1] - cap]) - low
-    cover = np.zeros(high[::-1] - low[::-1], dtype=np.uint8)
-    points = np.rint(polygon * (1 << _SHIFT)).astype(np.int32)
-    cv2.fillConvexPoly(cover, points, 255, cv2.LINE_AA, _SHIFT)
-    touched = cover > 0
-    part = image[low[1] : high[1], low[0] : high[0]]
-    alpha = cover[touched, None] * (opacity / 255)
-    part[touched] = np.rint(part[touched] * (1 - alpha) + np.array(color) * alpha)
+    (left, top), (right, bottom) = polygon.min(0).tolist(), polygon.max(0).tolist()
+    left, top = max(0, int(left) - 2), max(0, int(top) - 2)
+    right, bottom = min(image.shape[1], int(right) + 3), min(image.shape[0], int(bottom) + 3)
+    if left >= right or top >= bottom:
+        return
+    part = image[top:bottom, left:right]
+    points = np.rint((polygon - (left, top)) * (1 << _SHIFT)).astype(np.int32)
+    filled = part if opacity >= 1 else part.copy()
+    cv2.fillConvexPoly(filled, points, color, cv2.LINE_AA, _SHIFT)
+    if opacity < 1:
+        cv2.addWeighted(filled, opacity, part, 1 - opacity, 0, dst=part)
 
 
 def _resize(image: np.ndarray, side: int) -> np.ndarray:

@@ -11,14 +11,17 @@ from hypothesis import strategies as st
 
 from lib.dataset.images import decode_image
 from lib.dataset.transforms import (
+    box_to_view,
     crop_image,
     crop_matrix,
     crop_to_heatmap,
+    fault_of_box,
     heatmap_to_crop,
     mirror_matrix,
     reduced_matrix,
     reduction,
     transform_points,
+    view_to_box,
 )
 
 coordinate = st.floats(-2000, 2000)
@@ -152,3 +155,49 @@ def test_heatmap_cells_are_the_crop_of_the_heatmaps_size(
     tensor = crop_to_heatmap(torch.from_numpy(crop).float()[None], image, heatmap)
     assert tensor.dtype == torch.float32
     np.testing.assert_allclose(tensor[0], cells, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 64), (64, 48)])
+def test_a_box_and_its_crop_undo_each_other(size: tuple[int, int]) -> None:
+    center, scale = np.array([311.5, 207.25]), np.array([0.9, 0.9])
+    again = box_to_view(view_to_box(center, scale, size), size)
+    np.testing.assert_allclose(again[0], center, atol=1e-9)
+    np.testing.assert_allclose(
+        crop_matrix(*again, 0, size), crop_matrix(center, scale, 0, size), atol=1e-9
+    )
+    box = np.array([40.0, 30, 60, 60 * size[1] / size[0]])
+    np.testing.assert_allclose(view_to_box(*box_to_view(box, size), size), box, atol=1e-9)
+
+
+@pytest.mark.parametrize("box", [(40, 30, 20, 90), (40, 30, 90, 20)])
+def test_a_crop_holds_its_box_with_a_margin_all_around(box: tuple[int, ...]) -> None:
+    size = (48, 64)
+    x, y, width, height = box
+    matrix = crop_matrix(*box_to_view(box, size), 0, size)
+    first, last = transform_points(np.array([[x, y], [x + width - 1, y + height - 1]]), matrix)
+    np.testing.assert_allclose(first + last, (47, 63), atol=1e-9)  # its middle is the crop's
+    share = (last - first) / (47, 63)
+    assert share.max() == pytest.approx(1 / 1.25, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("box", "told"),
+    [
+        ((0, 0, 100, 50), None),
+        ((-50, -20, 51, 21), None),
+        ((99.5, 49.5, 10, 10), None),
+        ((-50, 0, 50, 10), "outside"),
+        ((100, 0, 5, 5), "outside"),
+        ((0, 50, 5, 5), "outside"),
+        ((0, -9, 5, 9), "outside"),
+        ((5, 5, 0, 9), "no size"),
+        ((5, 5, 9, -1), "no size"),
+        ((0.1, 0.1, 0.5, 0.5), "pixel"),
+        ((0, 0, np.inf, 5), "finite"),
+        ((np.nan, 0, 5, 5), "finite"),
+        ((-1e8, 0, 2e8, 5), "larger"),
+    ],
+)
+def test_a_box_that_cannot_be_cropped_is_told(box: tuple[float, ...], told: str | None) -> None:
+    fault = fault_of_box(box, (50, 100, 3))
+    assert fault is None if told is None else told in fault

@@ -245,3 +245,22 @@ def test_draw_batch_heatmaps_has_a_row_a_crop() -> None:
     images = np.stack([picture()] * 5)
     page = drawing.draw_batch_heatmaps(images, np.zeros((5, 3, 6, 10)), most=2, side=50)
     assert page.shape == (2 * 30 + 4, 3 * 50 + 8, 3)
+
+
+def test_painting_does_to_the_image_what_drawing_does_to_a_copy() -> None:
+    image, shown = picture(), np.array([1, 0.4, 0, 0.9, 1])
+    wanted = drawing.draw_person(image, JOINTS, shown, ARMS, thickness=5)
+    drawing.paint_person(image, JOINTS, shown, ARMS, thickness=5)
+    np.testing.assert_array_equal(image, wanted)
+
+
+def test_opacity_mixes_the_picture_with_what_an_opaque_joint_shows() -> None:
+    dot = SimpleNamespace(names=("neck",), limbs=())
+    joint = np.array([[50.0, 30]])
+    opaque, half = (
+        drawing.draw_person(picture(), joint, np.array([shown]), dot, thickness=12)[30, 50]
+        for shown in (1.0, 0.5)
+    )
+    assert tuple(opaque) == drawing.MIDDLE_COLOR
+    # Under the joint lies its outline, a quarter black.
+    np.testing.assert_allclose(half, (0.75 * GRAY + opaque.astype(float)) / 2, atol=1)

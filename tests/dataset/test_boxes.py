@@ -1,0 +1,106 @@
+"""Files of boxes: by name, as COCO lists them, and what is wrong with them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.dataset.boxes import BoxFile, read_boxes
+from lib.utils.errors import UserError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "boxes.json"
+
+
+def read(path: Path, content: object) -> BoxFile:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return read_boxes(path)
+
+
+def test_a_mapping_gives_each_picture_its_boxes(path: Path) -> None:
+    boxes = read(path, {"a.jpg": [[1, 2, 3, 4], [5, 6, 7, 8, 0.5]], "day/b.jpg": [], "c": []})
+    np.testing.assert_array_equal(boxes.of("a.jpg"), [[1, 2, 3, 4, 1], [5, 6, 7, 8, 0.5]])
+    np.testing.assert_array_equal(boxes.of("folder/a.jpg"), boxes.of("a.jpg"))
+    for name in ("day/b.jpg", "b.jpg", "other.jpg"):
+        assert boxes.of(name).shape == (0, 5)
+    assert boxes.knows("day/b.jpg")
+    assert not boxes.knows("other.jpg")
+
+
+def test_a_folder_tells_pictures_of_one_name_apart(path: Path) -> None:
+    boxes = read(path, {"a.jpg": [[1, 2, 3, 4]], "day/a.jpg": [[5, 6, 7, 8]]})
+    assert boxes.of("day/a.jpg")[0, 0] == 5
+    assert boxes.of("night/a.jpg")[0, 0] == 1
+
+
+def test_cocos_detections_are_found_by_number_or_name(path: Path) -> None:
+    entries = [
+        {"image_id": 139, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.25},
+        {"image_id": 139, "category_id": 18, "bbox": [9, 9, 9, 9], "score": 0.9},
+        {"image_id": 7, "file_name": "b.jpg", "bbox": [5, 6, 7, 8]},
+        {"file_name": "c.jpg", "bbox": [9, 9, 9, 9]},
+    ]
+    boxes = read(path, entries)
+    np.testing.assert_array_equal(boxes.of("val/000000000139.jpg"), [[1, 2, 3, 4, 0.25]])
+    np.testing.assert_array_equal(boxes.of("b.jpg"), [[5, 6, 7, 8, 1]])
+    assert len(boxes.of("c.jpg")) == 1
+    assert boxes.of("140.jpg").shape == (0, 5)
+    assert boxes.image_ids == {"b.jpg": 7}
+
+
+def test_boxes_of_a_video_are_of_all_frames_or_of_each(path: Path) -> None:
+    boxes = read(path, {"clip.mp4": [[1, 2, 3, 4]]})
+    assert boxes.of("clip.mp4", 0).tolist() == boxes.of("clip.mp4", 9).tolist() == [[1, 2, 3, 4, 1]]
+    boxes = read(path, [{"file_name": "clip.mp4", "image_id": 3, "bbox": [1, 2, 3, 4]}])
+    assert len(boxes.of("clip.mp4", 3)) == 1
+    assert len(boxes.of("clip.mp4", 4)) == 0
+
+
+def test_a_file_for_other_pictures_is_told(path: Path) -> None:
+    boxes = read(path, {"a.jpg": []})
+    boxes.check(["b.jpg", "a.jpg"])
+    with pytest.raises(UserError, match=r"boxes\.json.*a\.jpg.*b\.jpg"):
+        boxes.check(["b.jpg"])
+    with pytest.raises(UserError, match="nobody"):
+        read(path, []).check(["b.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[{", "JSON"),
+        ("[" * 100_000, "JSON"),
+        ("3", "names"),
+        ({"a.jpg": 3}, "a.jpg"),
+        ({"a.jpg": [1, 2, 3, 4]}, "x, y, width, height"),
+        ({"a.jpg": [[1, 2, 3]]}, "x, y, width, height"),
+        ({"a.jpg": [["1", 2, 3, 4]]}, "x, y, width, height"),
+        ({"a.jpg": [[True, 2, 3, 4]]}, "x, y, width, height"),
+        ({"a.jpg": [[10**400, 2, 3, 4]]}, "beyond"),
+        ('{"a.jpg": [[1, 2, 3, 4, NaN]]}', "finite"),
+        ([3], "entry 0"),
+        ([{"image_id": 3}], "bbox"),
+        ([{"bbox": [1, 2, 3, 4]}], "image_id"),
+        ([{"bbox": [1, 2, 3, 4], "image_id": "x"}], "whole number"),
+        ([{"bbox": [1, 2, 3, 4], "file_name": 3}], "file_name"),
+        ([{"bbox": [1, 2, 3, 4], "image_id": 3, "score": "high"}], "entry 0"),
+    ],
+)
+def test_a_file_of_no_boxes_is_told_in_one_line(path: Path, content: object, told: str) -> None:
+    with pytest.raises(UserError) as raised:
+        read(path, content)
+    line = str(raised.value)
+    assert "boxes.json" in line
+    assert told in line
+    assert line.isprintable()
+    assert len(line) < 600
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.json"):
+        read_boxes(tmp_path / "none.json")
+    with pytest.raises(UserError, match="cannot read"):
+        read_boxes(tmp_path)

@@ -1,0 +1,318 @@
+"""tools/predict.py as users run it: what it writes, and what it says of what it cannot read."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from desk import ROOT, Desk, Outcome
+
+from lib.config import load_cfg
+from lib.core import people, prediction
+from lib.dataset.media import Medium, Video, read_picture, writing_video
+from lib.models import build_model
+from lib.predictor import Predictor
+from lib.utils.checkpoint import save_atomically
+
+
+@pytest.fixture
+def weights(desk: Desk) -> Path:
+    torch.manual_seed(0)
+    path = desk.folder / "weights.pth"
+    save_atomically(build_model(load_cfg(desk.yaml)).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def photos(desk: Desk) -> Path:
+    """Three pictures of two kinds."""
+    folder = desk.folder / "photos"
+    folder.mkdir()
+    for index, name in enumerate(("a.jpg", "b.png", "c.jpg")):
+        cv2.imwrite(str(folder / name), noise(index))
+    return folder
+
+
+def noise(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+
+
+def film(path: Path, count: int = 7) -> Path:
+    with writing_video(path, 10) as write:
+        for index in range(count):
+            write(noise(index))
+    return path
+
+
+def predict(desk: Desk, source: object, *words: object) -> Outcome:
+    out = ("--out", desk.folder / "out")
+    words = ("--input", source, *out, *words, "TEST.MODEL_FILE", desk.folder / "weights.pth")
+    return desk.on_cfg("predict", *words)
+
+
+def found(desk: Desk, name: str = "keypoints.json") -> list[dict]:
+    return json.loads((desk.folder / "out" / name).read_text())
+
+
+def written(desk: Desk) -> list[str]:
+    out = desk.folder / "out"
+    return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+
+
+def boxes_file(desk: Desk, content: object) -> Path:
+    path = desk.folder / "boxes.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_folder_gives_pictures_and_keypoints(desk: Desk, weights: Path, photos: Path) -> None:
+    outcome = predict(desk, photos)
+    assert outcome.code == 0, outcome.err
+    assert "3 people in 3 frames" in outcome.out
+    assert "a second" in outcome.out
+    assert "whole picture" in outcome.err
+    assert written(desk) == ["a.jpg", "b.png", "c.jpg", "keypoints.json"]
+    assert (cv2.imread(str(desk.folder / "out/b.png")) != noise(1)).any()  # someone is drawn
+    predictor = Predictor(desk.yaml, weights)
+    for index, entry in enumerate(found(desk)):
+        assert entry["image_id"] == index
+        assert entry["category_id"] == 1
+        assert entry["bbox"] == [0, 0, 64, 48]
+        (person,) = predictor(read_picture(photos / entry["file_name"]))
+        numbers = np.reshape(entry["keypoints"], (16, 3))
+        np.testing.assert_allclose(numbers[:, :2], person.joints, atol=0.02)
+        np.testing.assert_allclose(numbers[:, 2], person.scores, atol=1e-4)
+        assert entry["score"] == pytest.approx(person.score, abs=1e-4)
+
+
+def test_boxes_say_who_is_where_and_bad_ones_are_left_out(
+    desk: Desk, weights: Path, photos: Path
+) -> None:
+    boxes = {
+        "a.jpg": [[5, 5, 20, 30], [30, 5, 20, 30, 0.75], [30, 5, 20, 30, 0.25]],
+        "b.png": [[5, 5, 0, 30], [500, 5, 20, 30], [5, 5, 20, 30]],
+    }
+    outcome = predict(desk, photos, "--boxes", boxes_file(desk, boxes))
+    assert outcome.code == 0, outcome.err
+    assert [(e["file_name"], e["bbox"]) for e in found(desk)] == [
+        ("a.jpg", [5, 5, 20, 30]), ("a.jpg", [30, 5, 20, 30]), ("a.jpg", [30, 5, 20, 30]),
+        ("b.png", [5, 5, 20, 30]),
+    ]  # fmt: skip
+    for told in ("b.png: the box (5, 5, 0, 30) has no size", "b.png: the box (500, 5, 20, 30) lies",
+                 "c.jpg: no person found"):  # fmt: skip
+        assert outcome.err.count(told) == 1
+    again = predict(desk, photos, "--boxes", boxes_file(desk, found(desk)))
+    assert again.code == 0, again.err
+    assert len(found(desk)) == 4  # what it writes it can read
+    predict(desk, photos, "--boxes", boxes_file(desk, boxes), "--min-score", 0.5)
+    assert len(found(desk)) == 3
+    predict(desk, photos, "--boxes", boxes_file(desk, {"x.jpg": []})).fails_with("x.jpg")
+
+
+def test_a_video_gives_a_video_and_keypoints_of_each_frame(desk: Desk, weights: Path) -> None:
+    clip = film(desk.folder / "clip.avi")
+    boxes = boxes_file(desk, {"clip.avi": [[5, 5, 20, 30], [5, 5, 0, 0]]})
+    outcome = predict(desk, clip, "--boxes", boxes, "TEST.BATCH_SIZE_PER_GPU", 3)
+    assert outcome.code == 0, outcome.err
+    assert "7 people in 7 frames" in outcome.out
+    assert outcome.err.count("has no size") == 1  # not once a frame
+    assert written(desk) == ["clip.json", "clip.mp4"]
+    assert [entry["image_id"] for entry in found(desk, "clip.json")] == list(range(7))
+    drawn = Video(Medium("video", str(desk.folder / "out/clip.mp4"), "clip"))
+    assert drawn.frame_rate == pytest.approx(10)
+    assert len(list(drawn)) == 7
+
+
+def test_only_what_is_asked_for_is_written(desk: Desk, weights: Path, photos: Path) -> None:
+    clip = film(desk.folder / "clip.mp4", 2)
+    assert predict(desk, photos, "--input", clip, "--write", "json").code == 0
+    assert written(desk) == ["clip.json", "keypoints.json"]
+    (desk.folder / "out/clip.json").unlink()
+    assert predict(desk, clip, "--write", "pictures").code == 0
+    assert written(desk) == ["clip/000000.jpg", "clip/000001.jpg", "keypoints.json"]
+
+
+def test_names_do_not_meet_and_numbers_are_cocos(desk: Desk, weights: Path) -> None:
+    for name in ("one/7.jpg", "two/8.jpg", "two/7.gif"):
+        path = desk.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", noise(0))[1].tobytes())
+    sources = [desk.folder / "one", "--input", desk.folder / "two/8.jpg"]
+    assert predict(desk, *sources).code == 0
+    assert [entry["image_id"] for entry in found(desk)] == [7, 8]
+    assert predict(desk, *sources, "--input", desk.folder / "one/../two").code == 0
+    assert {"7.jpg", "8.jpg", "8_2.jpg", "7.gif.png"} < set(written(desk))
+
+
+BROKEN = {
+    "broken.jpg": b"no picture",
+    "empty.png": b"",
+    "cut.png": cv2.imencode(".png", noise(0))[1].tobytes()[:900],
+    "broken.mp4": b"no video",
+}
+
+
+def test_broken_files_get_a_line_each_and_the_rest_goes_on(
+    desk: Desk, weights: Path, photos: Path
+) -> None:
+    for name, content in BROKEN.items():
+        (photos / name).write_bytes(content)
+    outcome = predict(desk, photos, "--input", desk.folder / "nowhere")
+    assert outcome.code == 0, outcome.err
+    assert "3 people in 3 frames" in outcome.out
+    assert "4 left out" in outcome.out
+    for name in (*BROKEN, "nowhere"):
+        assert sum(name in line for line in outcome.err.splitlines()) == 1
+    assert len(found(desk)) == 3
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_where_nothing_can_be_read_it_fails(desk: Desk, weights: Path, name: str) -> None:
+    (desk.folder / name).write_bytes(BROKEN[name])
+    outcome = predict(desk, desk.folder / name)
+    outcome.fails_with("nothing could be read")
+    assert name in outcome.err
+    assert "people in" not in outcome.out
+    assert not (desk.folder / "out").exists()
+
+
+def test_pictures_of_any_size_are_done(desk: Desk, weights: Path, photos: Path) -> None:
+    for name, shape in (("small.png", (1, 1)), ("wide.png", (20, 20_000)), ("tall.png", (9000, 9))):
+        cv2.imwrite(str(photos / name), noise(0, *shape))
+    outcome = predict(desk, photos)
+    assert outcome.code == 0, outcome.err
+    assert "6 people in 6 frames" in outcome.out
+    assert cv2.imread(str(desk.folder / "out/wide.png")).shape == (20, 20_000, 3)
+
+
+def test_an_input_is_never_written_over(desk: Desk, weights: Path, photos: Path) -> None:
+    before = {path.name: path.read_bytes() for path in photos.iterdir()}
+    words = ("--input", photos, "TEST.MODEL_FILE", weights, "--out")
+    desk.on_cfg("predict", *words, photos).fails_with("--out")
+    assert {path.name: path.read_bytes() for path in photos.iterdir()} == before
+    assert desk.on_cfg("predict", *words, photos, "--write", "json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--people", "nobody"], "nobody"),
+        (["--people", "boxes"], "--boxes"),
+        (["--write", "film"], "film"),
+        (["--write", "video"], "--write video"),
+        (["--boxes", "none.json"], "none.json"),
+        (["--out", "/dev/null/out"], "/dev/null/out"),
+        (["TEST.RUNTIME", "slow"], "TEST.RUNTIME"),
+    ],
+)
+def test_bad_arguments_are_told(
+    desk: Desk, weights: Path, photos: Path, words: list[str], told: str
+) -> None:
+    outcome = predict(desk, photos, *words)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+    assert told in outcome.err.strip().splitlines()[-1]
+
+
+def test_a_pattern_without_quotes_is_told(desk: Desk, weights: Path, photos: Path) -> None:
+    outcome = predict(desk, photos / "a.jpg", photos / "b.png", photos / "c.jpg")
+    assert outcome.code == 2
+    assert "quotes" in outcome.err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_a_video_that_is_interrupted_keeps_what_was_done(
+    desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    clip = film(desk.folder / "clip.avi", 30)
+    paint, done = people.paint_people, []
+
+    def paint_some(*words: object) -> None:
+        if len(done) == 5:
+            raise error
+        done.append(words)
+        paint(*words)
+
+    monkeypatch.setattr(prediction, "paint_people", paint_some)
+    if error is KeyboardInterrupt:
+        outcome = predict(desk, clip)
+        assert outcome.code == 130
+        assert "5 people in 5 frames" in outcome.out
+    else:
+        with pytest.raises(error):
+            predict(desk, clip)
+    drawn = Video(Medium("video", str(desk.folder / "out/clip.mp4"), "clip"))
+    assert len(list(drawn)) == 5
+    assert len(found(desk, "clip.json")) >= 5
+
+
+def test_sigterm_keeps_what_was_done(desk: Desk, weights: Path) -> None:
+    clip = film(desk.folder / "clip.avi", 600)
+    words = desk.words("--input", clip, "--out", desk.folder / "out", "TEST.MODEL_FILE", weights)
+    command = [sys.executable, str(ROOT / "tools/predict.py"), *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    part = desk.folder / "out/.part.clip.mp4"
+    while process.poll() is None and not (part.exists() and part.stat().st_size > 0):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert written(desk) == ["clip.json", "clip.mp4"]
+    drawn = list(Video(Medium("video", str(desk.folder / "out/clip.mp4"), "clip")))
+    assert 0 < len(drawn) < 600
+    told = int(out.split(" frames")[0].rpartition(" ")[2])
+    assert 0 <= len(drawn) - told <= 1  # it may come between writing and counting
+
+
+def test_a_camera_needs_a_screen(
+    desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "has_screen", lambda: False)
+    predict(desk, 0).fails_with("screen")
+    monkeypatch.setattr(prediction, "has_screen", lambda: True)
+    outcome = predict(desk, 93)
+    assert "no camera 93" in outcome.err
+    assert outcome.code == 2
+
+
+def test_the_camera_is_shown_until_its_window_is_closed(
+    desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = film(desk.folder / "clip.avi", 30)
+    shown, closed = [], []
+
+    class Window:
+        def __init__(self, title: str) -> None: ...
+
+        def show(self, rgb: np.ndarray) -> bool:
+            shown.append(rgb)
+            return len(shown) < 3
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def from_clip(medium: Medium) -> Video:
+        assert medium.kind == "camera"
+        video = Video(Medium("video", str(clip), "clip"))
+        video.medium, video.length = medium, 0
+        return video
+
+    monkeypatch.setattr(prediction, "has_screen", lambda: True)
+    monkeypatch.setattr(prediction, "Window", Window)
+    monkeypatch.setattr(prediction, "Video", from_clip)
+    outcome = predict(desk, 0)
+    assert outcome.code == 0, outcome.err
+    assert len(shown) == 3
+    assert closed
+    assert not (desk.folder / "out").exists()
+    shown.clear()
+    assert predict(desk, 0, "--write", "video,json").code == 0
+    assert written(desk) == ["camera0.json", "camera0.mp4"]
