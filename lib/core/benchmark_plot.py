@@ -29,5 +29,5 @@ def growth_picture(rows: Mapping[int, Sequence[Row]]) -> np.ndarray:
         ends[line] = f"{row.prune}{runtime} {times[-1]:.0f}"
     axes.set_xticks(list(rows), [str(count) for count in rows])
     axes.minorticks_off()
-    label_ends(axes, ends)
+    label_ends({axes: ends})
     return picture(axes.figure)

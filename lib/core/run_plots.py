@@ -9,12 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.core.evaluate import JOINTS, NOT_IN_MEAN, PARTS, normalised_errors, pckh_by_part
-from lib.core.runs import History, Run, Tested
+from lib.core.runs import History, Run, Scored
 from lib.utils.plot import (
     FONT,
     GRAY,
     label_ends,
-    legend_above,
     line_style,
     list_beside,
     new_axes,
@@ -38,15 +37,14 @@ def draw_runs(runs: Sequence[Run]) -> dict[str, Figure]:
     A run without predictions or annotation has its scores alone in `pckh`.
     """
     histories, tested = [run.history for run in runs], [run.tested for run in runs]
+    names = labels(runs)
     figures = {}
     if any(histories):
-        figures["training"] = _training(histories)
+        figures["training"] = _training(names, histories)
     if any(tested):
-        figures["pckh"] = _pckh(tested)
+        figures["pckh"] = _pckh(names, tested)
     if any(test and test.gt for test in tested):
-        figures["errors"] = _errors(tested)
-    for figure in figures.values():
-        legend_above(figure, labels(runs))
+        figures["errors"] = _errors(names, tested)
     return figures
 
 
@@ -66,64 +64,62 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 def scores_by_epoch(curves: Mapping[str, Sequence[float]]) -> Figure:
     """Draw PCKh@0.5 in percent after each epoch, a named line each."""
-    axes = new_axes(xlabel="epochs of training", ylabel=_Y_LABELS["Mean"])
-    _draw_by_epoch(
-        axes, [dict(enumerate(scores, 1)) for scores in curves.values()], are_scores=True
-    )
-    legend_above(axes.figure, list(curves))
+    axes = new_axes(list(curves), xlabel="epochs of training", ylabel=_Y_LABELS["Mean"])
+    _draw_scores(axes, [dict(enumerate(scores, 1)) for scores in curves.values()])
     return axes.figure
 
 
-def _training(histories: Sequence[History]) -> Figure:
+def _training(names: Sequence[str], histories: Sequence[History]) -> Figure:
     shown = [key for key in _Y_LABELS if any(key in history for history in histories)]
     rows = math.ceil(len(shown) / 2)
-    panels = new_panels(rows, 2, height=0.4 + 2.4 * rows, xlabel="epochs of training")
+    panels = new_panels(rows, 2, height=2.4 * rows, names=names, xlabel="epochs of training")
     for axes, key in zip(panels, shown, strict=False):
         axes.set_ylabel(_Y_LABELS[key])
-        _draw_by_epoch(
-            axes, [history.get(key, {}) for history in histories], key.startswith("Mean")
-        )
+        draw = _draw_scores if key.startswith("Mean") else _draw_amounts
+        draw(axes, [history.get(key, {}) for history in histories])
     for axes in panels[len(shown) :]:
         axes.remove()
     return panels[0].figure
 
 
-def _draw_by_epoch(axes: Axes, lines: Sequence[Mapping[int, float]], are_scores: bool) -> None:
-    """Draw values by epoch, a line each.
-
-    `are_scores` asks for the last value at its line's end, and for limits that leave out how
-    scores rise at the very first. Others are on a scale of powers where they span much.
-    """
-    ends = {}
+def _draw_by_epoch(axes: Axes, lines: Sequence[Mapping[int, float]]) -> list[Line2D]:
+    """Draw values by epoch, a line each."""
+    drawn = []
     for index, values in enumerate(lines):
         epochs = sorted(values)
-        heights = [values[epoch] for epoch in epochs]
-        if not epochs:
-            continue
-        (line,) = axes.plot(
-            epochs, np.where(np.isfinite(heights), heights, np.nan), **line_style(index),
-            marker="o" if len(epochs) <= _FEW else None, markersize=3,
-        )  # fmt: skip
-        ends[line] = f"{heights[-1]:.1f}"
+        heights = [values[epoch] if math.isfinite(values[epoch]) else math.nan for epoch in epochs]
+        marker = "o" if len(epochs) <= _FEW else None
+        drawn += axes.plot(epochs, heights, **line_style(index), marker=marker, markersize=3)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    last = max((epoch for values in lines for epoch in values), default=0)
-    first = last // 10 if are_scores and last > _FEW else 0
-    drawn = [
-        value
-        for values in lines
-        for epoch, value in values.items()
-        if math.isfinite(value) and epoch > first
-    ]
-    if first and drawn:
-        axes.set_ylim(bottom=min(drawn))
-    elif drawn and 0 < 3 * min(drawn) < max(drawn) and not are_scores:
+    return drawn
+
+
+def _draw_amounts(axes: Axes, lines: Sequence[Mapping[int, float]]) -> None:
+    """Draw values by epoch, on a scale of powers where they span much."""
+    _draw_by_epoch(axes, lines)
+    heights = [height for values in lines for height in _finite(values)]
+    if heights and 0 < 3 * min(heights) < max(heights):
         axes.set_yscale("log")
-    if are_scores:
-        label_ends(axes, ends)
 
 
-def _pckh(tested: Sequence[Tested | None]) -> Figure:
-    panels = _parts([*PARTS, "Mean"], "threshold (head sizes)", "PCKh (%)")
+def _draw_scores(axes: Axes, lines: Sequence[Mapping[int, float]]) -> None:
+    """Draw percents by epoch with their last ones; the steep beginning may lie below the axes."""
+    drawn = _draw_by_epoch(axes, lines)
+    shown = [value for values in lines for value in _finite(values, 0.1 * (len(values) > _FEW))]
+    if shown and max(map(len, lines)) > _FEW:
+        axes.set_ylim(bottom=min(shown))
+    ends = zip(drawn, lines, strict=True)
+    label_ends({axes: {line: f"{values[max(values)]:.1f}" for line, values in ends if values}})
+
+
+def _finite(values: Mapping[int, float], less: float = 0) -> list[float]:
+    """The values that are numbers, less a share of the epochs at the beginning."""
+    first = less * max(values, default=0)
+    return [value for epoch, value in values.items() if epoch > first and math.isfinite(value)]
+
+
+def _pckh(names: Sequence[str], tested: Sequence[Scored | None]) -> Figure:
+    panels = _parts(names, [*PARTS, "Mean"], "threshold (head sizes)", "PCKh (%)")
     panels[0].set(xlim=(0, THRESHOLDS[-1]), xticks=THRESHOLDS[::10])
     curves = [
         pckh_by_part(test.predictions, test.gt, THRESHOLDS) if test and test.gt else None
@@ -146,12 +142,11 @@ def _pckh(tested: Sequence[Tested | None]) -> Figure:
             (line,) = axes.plot(*zip(*points, strict=True), **style)
             ends[axes][line] = f"{line.get_ydata()[-1]:.1f}"
     panels[0].set_ylim(0, min(100, panels[0].get_ylim()[1]))
-    for axes, labels in ends.items():
-        label_ends(axes, labels)
+    label_ends(ends)
     return panels[0].figure
 
 
-def _errors(tested: Sequence[Tested | None]) -> Figure:
+def _errors(names: Sequence[str], tested: Sequence[Scored | None]) -> Figure:
     errors = [
         normalised_errors(test.predictions, test.gt) if test and test.gt else None
         for test in tested
@@ -161,6 +156,7 @@ def _errors(tested: Sequence[Tested | None]) -> Figure:
     joints = {part: [JOINTS.index(name) for name in names] for part, names in PARTS.items()}
     joints["All joints"] = [j for j in range(len(JOINTS)) if j not in NOT_IN_MEAN]
     panels = _parts(
+        names,
         list(joints),
         "error (head sizes; dotted: the threshold of PCKh@0.5)",
         f"joints (%) in each {bins[1]:g} head sizes",
@@ -181,14 +177,13 @@ def _errors(tested: Sequence[Tested | None]) -> Figure:
             )
             ends[axes][line] = f"{100 * (values > _FARTHEST).mean():.0f}"
     panels[0].set_ylim(bottom=0)
-    for axes, labels in ends.items():
-        list_beside(axes, f"% > {_FARTHEST:g}", labels)
+    list_beside(f"% > {_FARTHEST:g}", ends)
     return panels[0].figure
 
 
-def _parts(titles: Sequence[str], xlabel: str, ylabel: str) -> list[Axes]:
+def _parts(names: Sequence[str], titles: Sequence[str], xlabel: str, ylabel: str) -> list[Axes]:
     """A panel for each part of the body and one for all, with the same limits."""
-    panels = new_panels(2, 4, height=4.4, share=True)
+    panels = new_panels(2, 4, height=4.1, share=True, names=names)
     for axes, title in zip(panels, titles, strict=True):
         axes.set_title(title, fontsize=FONT + 1)
     panels[0].figure.supxlabel(xlabel, fontsize=FONT + 0.5)

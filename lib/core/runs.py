@@ -23,11 +23,12 @@ History = dict[str, dict[int, float]]  # by the names of HISTORY, then by epochs
 HISTORY = ("loss", "rate", "Mean", "Mean@0.1")  # what is read of each epoch
 _DEPTHS = (3, 5)  # <dataset>/<model>/<run>, and a study's .../<study>/<variant>/seed_N
 _LONG, _LONGEST = 32, 48  # letters in a name that asks for shortening, and in any
+_LARGEST = 3e38  # of a loss, which has 32 bits
 _SAME = 1e-6  # percent by which scores may differ that are made of the same files
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class Scored:
     """A run's last test: on which people, and the scores of `pckh`, nan where there is none.
 
     `predictions` [N,16,2] and `gt`, as of `load_gt`, give just these scores; None where they lack.
@@ -50,7 +51,7 @@ class Run:
     folder: Path
     name: str
     history: History
-    tested: Tested | None
+    tested: Scored | None
     faults: tuple[str, ...]
 
 
@@ -71,6 +72,11 @@ def read_runs(
         except OSError as error:
             faults.append(f"{folder}: cannot be read: {error.strerror}")
     names = short_names([run.folder for run in runs])
+    if len({run.tested.fingerprint for run in runs if run.tested}) > 1:
+        faults.append(
+            "not all runs were tested on the same people (see the legend): "
+            "their scores do not compare"
+        )
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)], faults
 
 
@@ -103,23 +109,27 @@ def read_run(folder: Path, data_dir: str | None = None, log_dir: str | None = No
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """Name folders, which differ, by what differs: short, and no two alike.
+    """Name folders, which differ, by the fewest last parts that differ, less what all end with.
 
-    One folder alone is named by its last two parts: model and run, or variant and seed.
+    Of long names only what differs stays, in whole words. One folder alone is named by two parts:
+    model and run, or variant and seed.
     """
     parts = [folder.resolve().parts for folder in folders]
     if len(parts) < 2:
         return [brief("/".join(path[-2:])) for path in parts]
-    for _ in range(2):  # from the front, then from the back
-        while all(len(path) > 1 and path[0] == parts[0][0] for path in parts):
-            parts = [path[1:] for path in parts]
-        parts = [path[::-1] for path in parts]
+    depth = 1
+    while len({path[-depth:] for path in parts}) < len(parts):
+        depth += 1
+    parts = [path[-depth:] for path in parts]
+    while all(len(path) > 1 and path[-1] == parts[0][-1] for path in parts):
+        parts = [path[:-1] for path in parts]
     names = ["/".join(path) for path in parts]
-    for _ in range(2):
+    is_long = max(map(len, names)) > _LONG
+    for _ in range(2):  # from the front, then from the back
         letters = list(zip(*names, strict=False))
         alike = next((i for i, column in enumerate(letters) if len(set(column)) > 1), len(letters))
         cut = 1 + max(names[0].rfind(mark, 0, alike) for mark in "_-/ ")
-        if max(map(len, names)) > _LONG and all(len(name) > cut for name in names):
+        if is_long and all(len(name) > cut for name in names):
             names = [name[cut:] for name in names]
         names = [name[::-1] for name in names]
     shown = [brief(name) for name in names]
@@ -155,6 +165,8 @@ def _read_history(path: Path) -> History:
     content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(now, dict) for now in content):
         raise UserError(f"{path}: should be a list of objects, one an epoch")
+    if not content:
+        raise UserError(f"{path}: holds no epoch")
     history: History = {}
     for index, now in enumerate(content):
         where = f"{path}: entry {index}"
@@ -173,10 +185,7 @@ def _number(values: dict[str, Any], key: str, where: str) -> float:
         return math.nan  # as `write_json` writes it
     if type(value) not in (int, float):
         raise UserError(f"{where}: `{brief(key)}` should be a number, it is {brief(repr(value))}")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+    return math.inf if abs(value) > _LARGEST else float(value)
 
 
 def _config(results: dict[str, Any], path: Path, faults: list[str]) -> dict[str, Any]:
@@ -225,7 +234,7 @@ def _tested(
     config: dict[str, Any],
     data_dir: str | None,
     faults: list[str],
-) -> Tested | None:
+) -> Scored | None:
     """A test with its predictions and annotation, as far as they are there and fit the scores."""
     data, scores = results["data"], results.get("scores")
     image_set = brief(str(data.get("set")))
@@ -235,7 +244,7 @@ def _tested(
     lost = [brief(key) for key, value in scores.items() if not math.isfinite(value)]
     if lost:
         faults.append(f"{folder}: no score of {some(lost)} in results.json: never annotated")
-    tested = Tested(
+    tested = Scored(
         f"{image_set}, {brief(str(data.get('people')))} people",
         brief(str(data.get("fingerprint"))),
         scores,
@@ -259,7 +268,7 @@ def _tested(
     except UserError as error:
         faults.append(f"{error}; of the test only the scores in results.json are drawn")
         return tested
-    return Tested(tested.people, tested.fingerprint, scores, predictions, gt)
+    return Scored(tested.people, tested.fingerprint, scores, predictions, gt)
 
 
 def _is_same(a: float, b: float) -> bool:

@@ -1,8 +1,10 @@
 """Plots as pictures, drawn without a screen, that also color-blind people and paper can read."""
 
+import io
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.utils.drawing import save_image
-from lib.utils.files import replacing
+from lib.utils.files import write_bytes
 
 # Hues that also color-blind people tell apart, in an order in which neighbours differ in lightness
 # too: Okabe and Ito, "Color Universal Design", 2008. Their yellow is lost on white paper.
@@ -27,6 +29,7 @@ _DASHES = (
     "-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 2)),
     (0, (4, 1, 1.2, 1, 1.2, 1)),
 )  # fmt: skip
+_DPI = 200
 _MOST_LABELS = 12  # at the ends of lines; more could not be told apart
 FONT = 7.0  # points, of figures that are as wide as the text of a page
 
@@ -40,21 +43,23 @@ def line_style(index: int) -> dict[str, Any]:
     }
 
 
-def new_axes(**settings: Any) -> Axes:
-    """Empty axes on a picture of their own; `settings` as of `Axes.set`."""
-    return new_panels(1, 1, height=3.6, width=6.0, **settings)[0]
+def new_axes(names: Sequence[str] = (), **settings: Any) -> Axes:
+    """Empty axes on a picture of their own; `names` and `settings` as of `new_panels`."""
+    return new_panels(1, 1, height=3.6, width=6.0, names=names, **settings)[0]
 
 
 def new_panels(
     rows: int, columns: int, *, height: float, width: float = 7.2, share: bool = False,
-    **settings: Any,
+    names: Sequence[str] = (), **settings: Any,
 ) -> list[Axes]:  # fmt: skip
-    """Empty axes, row by row, of one figure of that size in inches; `settings` as of `Axes.set`.
+    """Empty axes, row by row, of one figure; `settings` as of `Axes.set`, sizes in inches.
 
-    With `share` all have the same limits, and numbers at the outer edges only.
+    With `share` all have the same limits, and numbers at the outer edges only. Above them stands
+    which line, in the order of `line_style`, has which of the `names`; a single one is a title.
     """
-    figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
+    _add_legend(figure, names)
     panels = list(figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).flat)
     for axes in panels:
         axes.set(**settings)
@@ -66,56 +71,57 @@ def new_panels(
     return panels
 
 
-def legend_above(figure: Figure, names: Sequence[str]) -> None:
-    """Say above all panels which line is whose; the names are shown as they are, letter by letter.
-
-    A single name is the title.
-    """
-    if len(names) == 1:
-        figure.suptitle(names[0], fontsize=FONT + 1.5, parse_math=False)
+def _add_legend(figure: Figure, names: Sequence[str]) -> None:
+    """Add names, shown letter by letter, and make the figure higher by what they take."""
+    if len(names) < 2:
+        figure.suptitle("".join(names), fontsize=FONT + 1.5, parse_math=False)
         return
-    room = figure.get_figwidth() / (0.5 + 0.065 * max(map(len, names)))  # inches: a line, a letter
+    width, height = figure.get_size_inches()
+    fitting = int(width / (0.5 + 0.065 * max(map(len, names))))  # inches: a line, a letter
+    columns = max(1, min(len(names), fitting))
+    figure.set_size_inches(width, height + 0.17 * math.ceil(len(names) / columns))
     legend = figure.legend(
         [Line2D([], [], **line_style(index)) for index in range(len(names))],
         ["?"] * len(names),  # a name with a line below in front would be left out
-        loc="outside upper center", ncols=max(1, min(len(names), int(room))),
+        loc="outside upper center", ncols=columns,
         frameon=False, fontsize=FONT + 0.5, handlelength=3,
     )  # fmt: skip
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set(text=name, parse_math=False)
 
 
-def label_ends(axes: Axes, labels: Mapping[Line2D, str]) -> None:
-    """Write beside the last point of lines their labels, in their colors and clear of each other.
+def label_ends(labels: Mapping[Axes, Mapping[Line2D, str]]) -> None:
+    """Write beside the last points of lines their labels, in their colors and clear of each other.
 
-    Limits and scales must be set. Nothing is written where there are too many labels to tell apart.
+    All axes are of one figure; limits and scales must be set. Nothing is written beside axes that
+    have too many labels to tell apart.
     """
-    if not 0 < len(labels) <= _MOST_LABELS:
-        return
-    gap = _label_gap(axes)
-    ends = {line: _last_height(axes, line) for line in labels}
-    lines = sorted((line for line in ends if math.isfinite(ends[line])), key=ends.get)
-    heights = spread_out([ends[line] for line in lines], gap)
-    for line, height in zip(lines, heights, strict=True):
-        _beside(axes, height, labels[line], line.get_color())
+    for axes, gap in _label_gaps(labels).items():
+        ends = {line: _last_height(axes, line) for line in labels[axes]}
+        lines = sorted((line for line in ends if math.isfinite(ends[line])), key=ends.get)
+        heights = spread_out([ends[line] for line in lines], gap)
+        for line, height in zip(lines, heights, strict=True):
+            _beside(axes, height, labels[axes][line], line.get_color())
 
 
-def list_beside(axes: Axes, title: str, labels: Mapping[Line2D, str]) -> None:
-    """Write labels of lines beside the axes, in the given order below a title.
+def list_beside(title: str, labels: Mapping[Axes, Mapping[Line2D, str]]) -> None:
+    """Write labels of lines beside their axes, in the given order below a title.
 
-    Nothing is written where there are too many labels to tell apart.
+    All axes are of one figure. Nothing is written beside axes that have too many labels.
     """
-    if 0 < len(labels) <= _MOST_LABELS:
-        gap = _label_gap(axes)
+    for axes, gap in _label_gaps(labels).items():
         _beside(axes, 1 + gap / 2, title, GRAY)
-        for row, (line, label) in enumerate(labels.items()):
+        for row, (line, label) in enumerate(labels[axes].items()):
             _beside(axes, 1 - gap * (row + 0.6), label, line.get_color())
 
 
-def _label_gap(axes: Axes) -> float:
-    """Height of a label's line, as a share of the axes' height."""
-    axes.figure.draw_without_rendering()  # the layout decides how high the axes are
-    return 1.15 * FONT / 72 * axes.figure.dpi / axes.get_window_extent().height
+def _label_gaps(labels: Mapping[Axes, Mapping[Line2D, str]]) -> dict[Axes, float]:
+    """Height of a label, as a share of their axes' height, where there are not too many."""
+    fitting = [axes for axes, texts in labels.items() if 0 < len(texts) <= _MOST_LABELS]
+    if fitting:
+        fitting[0].figure.draw_without_rendering()  # the layout decides how high the axes are
+    height = 1.15 * FONT / 72 * _DPI
+    return {axes: height / axes.get_window_extent().height for axes in fitting}
 
 
 def _beside(axes: Axes, height: float, text: str, color: str) -> None:
@@ -150,8 +156,7 @@ def _last_height(axes: Axes, line: Line2D) -> float:
 def picture(figure: Figure) -> np.ndarray:
     """What was drawn, uint8 RGB [h, w, 3]."""
     canvas = figure.canvas
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # of a name; a box stands for it
+    with _any_letter():
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -164,13 +169,28 @@ def save_figures(figures: Mapping[str, Figure], out: Path) -> list[Path]:
     """
     if out.is_dir() or not out.suffix:
         files = {out / f"{name}.png": picture(figure) for name, figure in figures.items()}
-        for path, drawn in files.items():
-            save_image(path, drawn)
-        return list(files)
-    if out.suffix.lower() == ".pdf":
-        with replacing(out) as aside, PdfPages(aside, metadata={"CreationDate": None}) as pages:
-            for figure in figures.values():
-                pages.savefig(figure)
+    elif out.suffix.lower() == ".pdf":
+        write_bytes(out, _pdf(figures.values()))
         return [out]
-    save_image(out, np.concatenate([picture(figure) for figure in figures.values()]))
-    return [out]
+    else:
+        files = {out: np.concatenate([picture(figure) for figure in figures.values()])}
+    for path, drawn in files.items():
+        save_image(path, drawn)
+    return list(files)
+
+
+def _pdf(figures: Iterable[Figure]) -> bytes:
+    """A page a figure."""
+    content = io.BytesIO()
+    with _any_letter(), PdfPages(content, metadata={"CreationDate": None}) as pages:
+        for figure in figures:
+            pages.savefig(figure)
+    return content.getvalue()
+
+
+@contextmanager
+def _any_letter() -> Iterator[None]:
+    """Draw letters that the font lacks, in the name of a run for instance, as boxes, silently."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        yield
