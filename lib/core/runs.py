@@ -117,6 +117,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     parts = [folder.resolve().parts for folder in folders]
     if len(parts) < 2:
         return [brief("/".join(path[-2:])) for path in parts]
+    assert len(set(parts)) == len(parts), "the same folder twice"
     depth = 1
     while len({path[-depth:] for path in parts}) < len(parts):
         depth += 1

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.io import savemat
 from tensorboardX import SummaryWriter
@@ -124,7 +124,7 @@ def test_logs_fill_the_beginning_of_a_history_alone(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_run(epochs=4)
-    write_logs(tmp_path / "log" / folder.relative_to(tmp_path / "output"), 4, factor=100)
+    write_logs(tmp_path / "log" / folder.relative_to(tmp_path / "output"), 6, factor=100)
     changed(folder / "history.json", lambda content: content.__delitem__(slice(0, 2)))
     assert read_run(folder).history["Mean"] == {1: 0.0, 2: 1000.0, 3: 20.0, 4: 30.0}
 
@@ -138,9 +138,10 @@ def test_a_folder_without_a_run_says_where_one_is(
     with pytest.raises(UserError, match="no such folder"):
         read_run(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    runs, faults = read_runs([tmp_path / "none", folder, tmp_path / "empty", folder / "."])
-    assert [run.folder for run in runs] == [folder / "."]  # once
+    runs, faults = read_runs([tmp_path / "none", folder, tmp_path / "empty", folder])
+    assert [run.folder for run in runs] == [folder]
     assert len(faults) == 2
+    assert len(read_runs([folder, folder / ".." / folder.name])[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -267,6 +268,8 @@ PARTS = st.lists(st.text("ab_/", min_size=1, max_size=30), min_size=1, max_size=
 
 
 @given(st.lists(PARTS.map("/".join), min_size=2, max_size=6))
+@example(["a" * 40 + "_", "a" * 40 + "_b"])
+@example(["a" * 30 + "b" + "a" * 30, "a" * 30 + "c" + "a" * 30])
 def test_no_two_names_are_alike(folders: list[str]) -> None:
     apart = list({Path("/r", folder.strip("/")).resolve() for folder in folders})
     names = short_names(apart)
