@@ -69,22 +69,29 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; UserError, one line, where it does not."""
     try:
-        values = yaml.load(path.read_bytes(), Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+        text = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str | bytes, where: str) -> dict[str, Any]:
+    """Read YAML that holds a mapping; UserError, one line that begins with `where`, else."""
+    try:
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = brief(str(error.problem or error))
-        raise UserError(f"{path}: not a good YAML file: {problem}{line}") from error
+        raise UserError(f"{where}: not a good YAML file: {problem}{line}") from error
     # Beside its own errors PyYAML lets through what a malformed number, date or tag raises.
     except (
         yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
     ) as error:  # fmt: skip
-        raise UserError(f"{path}: not a good YAML file: {brief(str(error))}") from error
+        raise UserError(f"{where}: not a good YAML file: {brief(str(error))}") from error
     if values is None:
-        raise UserError(f"{path}: is empty")
+        raise UserError(f"{where}: is empty")
     if not isinstance(values, dict):
-        raise UserError(f"{path}: must hold `KEY: value` lines, not a {type(values).__name__}")
+        raise UserError(f"{where}: must hold `KEY: value` lines, not a {type(values).__name__}")
     return values
 
 

@@ -38,16 +38,24 @@ def pckh(pred: np.ndarray, gt: dict[str, np.ndarray]) -> dict[str, float]:
     pelvis and thorax and weigh joints by how often they are annotated. A part of which a joint is
     never annotated is nan, as is a mean without any joint.
     """
-    curve = pckh_curve(pred, gt, list(MEANS.values()))
+    curves = pckh_by_part(pred, gt, list(MEANS.values()))
+    parts = {part: float(curves[part][0]) for part in PARTS}
+    return parts | dict(zip(MEANS, curves["Mean"].tolist(), strict=True))
+
+
+def pckh_by_part(
+    pred: np.ndarray, gt: dict[str, np.ndarray], thresholds: Sequence[float]
+) -> dict[str, np.ndarray]:
+    """Percent within each threshold, float64 [T] each, of Head … Ankle and of Mean, as `pckh`."""
+    curve = pckh_curve(pred, gt, thresholds)
     parts = {
-        part: float(curve[0, [JOINTS.index(joint) for joint in joints]].mean())
+        part: curve[:, [JOINTS.index(joint) for joint in joints]].mean(axis=1)
         for part, joints in PARTS.items()
     }
     weight = (gt["jnt_missing"] == 0).sum(axis=1)
     weight[list(NOT_IN_MEAN)] = 0
     with np.errstate(invalid="ignore"):
-        means = np.nansum(curve * weight, axis=1) / weight.sum()
-    return parts | dict(zip(MEANS, means.tolist(), strict=True))
+        return parts | {"Mean": np.nansum(curve * weight, axis=1) / weight.sum()}
 
 
 def pckh_curve(

@@ -183,7 +183,7 @@ def _mask_picture(seen: Inspection) -> np.ndarray:
         if (cells == [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]).all(axis=2).any():
             matrix.scatter([], [], marker="s", color=color, label=_WORDS[kind])
     matrix.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
-    return picture(matrix)
+    return picture(matrix.figure)
 
 
 _WORDS = {

@@ -1,6 +1,5 @@
 """What a study found: a table, the differences and how sure they are, and the way there."""
 
-import json
 import statistics
 from pathlib import Path
 
@@ -10,13 +9,15 @@ from yacs.config import CfgNode
 
 from lib.core.benchmark import count_macs, interleave
 from lib.core.evaluate import load_gt, load_predictions
+from lib.core.results import read_json
+from lib.core.run_plots import scores_by_epoch
 from lib.core.significance import Difference, difference, hits
 from lib.core.study import Study, Variant, is_done
 from lib.dataset import build_dataset
 from lib.models import build_model
 from lib.utils.drawing import save_image
 from lib.utils.files import replacing
-from lib.utils.plot import new_axes, picture
+from lib.utils.plot import picture
 
 _COLUMNS = (
     "Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "Mean", "Mean@0.1",
@@ -98,7 +99,7 @@ def _folder(study: Study, variant: Variant, seed: int, opts: list[str]) -> Path:
 
 
 def _results(study: Study, variant: Variant, seed: int, opts: list[str]) -> dict:
-    return json.loads((_folder(study, variant, seed, opts) / "results.json").read_text())
+    return read_json(_folder(study, variant, seed, opts) / "results.json")
 
 
 def _hits(study: Study, variant: Variant, seed: int, opts: list[str]) -> np.ndarray:
@@ -136,15 +137,15 @@ def _curves(
     study: Study, rows: list[Variant], done: dict[str, list[int]], opts: list[str]
 ) -> np.ndarray:
     """PCKh@0.5 after each epoch, mean over seeds, of the variants that were trained."""
-    axes = new_axes(xlabel="epoch", ylabel="PCKh@0.5")
-    for row in rows:
-        if row.weights_of is not None:
-            continue
-        histories = [
-            json.loads((_folder(study, row, seed, opts) / "history.json").read_text())
-            for seed in done[row.name]
-        ]
-        means = np.mean([[now["Mean"] for now in history] for history in histories], axis=0)
-        axes.plot(range(1, len(means) + 1), means, label=row.name)
-    axes.legend(frameon=False, fontsize=8)
-    return picture(axes)
+    curves = {
+        row.name: np.mean(
+            [
+                [now["Mean"] for now in read_json(_folder(study, row, seed, opts) / "history.json")]
+                for seed in done[row.name]
+            ],
+            axis=0,
+        )
+        for row in rows
+        if row.weights_of is None
+    }
+    return picture(scores_by_epoch(curves))

@@ -21,7 +21,7 @@ from lib.core.loss import build_loss
 from lib.core.optimizer import build_optimizer, build_schedule
 from lib.core.pictures import debug_pictures
 from lib.core.provenance import provenance
-from lib.core.results import write_json
+from lib.core.results import scalar_tag, write_json
 from lib.core.tester import Tester
 from lib.dataset import build_dataset, build_train_loader, rooted
 from lib.dataset.skeleton import Skeleton
@@ -160,10 +160,8 @@ class Trainer:
         progress.end_epoch()
         if self.writer is not None:
             write_json(self.folder / "history.json", progress.history)
-            self.writer.add_scalar("train/loss", now["loss"], progress.epoch)
-            self.writer.add_scalar("train/rate", rate, progress.epoch)
-            for name, value in scores.items():
-                self.writer.add_scalar(f"test/{name.replace('@', '_')}", value, progress.epoch)
+            for name in now.keys() - {"epoch"}:
+                self.writer.add_scalar(scalar_tag(name), now[name], progress.epoch)
             self.writer.flush()
         if scores:
             log.info("epoch %d: PCKh@0.5 %.2f", progress.epoch - 1, scores["Mean"])

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from lib.utils.errors import UserError
-from lib.utils.files import replacing
+from lib.utils.files import write_bytes
 
 # Hues that also color-blind people tell apart: Okabe and Ito, "Color Universal Design", 2008.
 LEFT_COLOR = (86, 180, 233)  # sky blue
@@ -140,12 +140,7 @@ def save_image(path: str | Path, rgb: np.ndarray) -> None:
     if not cv2.haveImageWriter(str(path)):
         raise UserError(f"cannot write {path}: its name must end in .png, .jpg or the like")
     data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    with replacing(path) as aside:
-        aside.write_bytes(data.tobytes())
+    write_bytes(path, data.tobytes())
 
 
 def draw_batch(

@@ -35,6 +35,16 @@ def replacing(path: str | Path, keeps_previous: bool = False) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole, as `replacing`; make its folder where it lacks."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    with replacing(path) as aside:
+        aside.write_bytes(data)
+
+
 def previous_of(path: str | Path) -> Path:
     """Where the file before `path` is kept: `a.pth` -> `a_previous.pth`."""
     path = Path(path)

@@ -1,0 +1,63 @@
+"""TensorBoard's logs are read as they were written, up to where they are damaged."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensorboardX import SummaryWriter
+
+from lib.utils.event_files import read_scalars
+
+
+def write(folder: Path, steps: range, tag: str = "train/loss", name: str = "1") -> Path:
+    """Write a value of step + 0.5 at each step, and a picture that is larger than any scalar."""
+    with SummaryWriter(str(folder)) as writer:
+        for step in steps:
+            writer.add_scalar(tag, step + 0.5, step)
+        writer.add_image("picture", np.random.default_rng(0).random((3, 200, 200)), 1)
+        writer.add_scalar("after/picture", 1.0, 1)
+    (path,) = (path for path in folder.glob("events*") if ".run" not in path.name)
+    return path.rename(folder / f"events.out.tfevents.{name}.run")
+
+
+def test_scalars_come_back(tmp_path: Path) -> None:
+    assert write(tmp_path, range(1, 4)).stat().st_size > 1 << 16
+    scalars, faults = read_scalars(tmp_path)
+    assert scalars == {"train/loss": {1: 1.5, 2: 2.5, 3: 3.5}, "after/picture": {1: 1.0}}
+    assert faults == []
+    assert read_scalars(tmp_path / "none") == ({}, [])
+
+
+def test_a_restart_replaces_what_it_repeats(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 8), name="1")
+    write(tmp_path, range(3, 5), name="2")
+    assert list(read_scalars(tmp_path)[0]["train/loss"]) == [1, 2, 3, 4]
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_what_stands_before_a_damage_counts(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    with SummaryWriter(str(folder)) as writer:
+        for step in range(1, 6):
+            writer.add_scalar("a", step, step)
+    (path,) = folder.glob("events*")
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    if data.draw(st.booleans()):
+        content = whole[:place]
+    else:
+        content = whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :]
+    path.write_bytes(content)
+    scalars, faults = read_scalars(folder)
+    steps = list(scalars.get("a", {}))
+    assert steps == list(range(1, len(steps) + 1))
+    assert all(scalars["a"][step] == step for step in steps)
+    assert len(steps) < 5 or not content
+    assert len(faults) <= 1
+    if len(content) == len(whole):
+        assert path.name in faults[0]
