@@ -1,6 +1,5 @@
 """What a run leaves on disk: its folder, its predictions and its scores."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from yacs.config import CfgNode
 from lib.utils.errors import UserError
 from lib.utils.files import replacing
 from lib.utils.mat import write_mat
-from lib.utils.text import brief, can_be_path
+from lib.utils.text import can_be_path
 
 
 def run_folder(base: str, cfg: CfgNode, run: str) -> Path:
@@ -45,16 +44,6 @@ def write_json(path: str | Path, content: Mapping[str, Any] | Sequence[Any]) -> 
 def scalar_tag(name: str) -> str:
     """What TensorBoard's logs call an entry of `history.json`: train/loss, test/Mean_0.1, …."""
     return f"{'train' if name in ('loss', 'rate') else 'test'}/{name.replace('@', '_')}"
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file; UserError, one line, where it is missing or damaged."""
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not valid JSON ({brief(str(error))})") from error
 
 
 def _nan_to_none(content: Any) -> Any:

@@ -11,10 +11,11 @@ import numpy as np
 from lib.config import get_cfg
 from lib.config.load import parse_yaml
 from lib.core.evaluate import load_gt, load_predictions, pckh
-from lib.core.results import read_json, scalar_tag
+from lib.core.results import scalar_tag
 from lib.dataset.mpii import find_gt
 from lib.utils.errors import UserError
 from lib.utils.event_files import read_scalars
+from lib.utils.files import read_json
 from lib.utils.text import brief, can_be_path, some
 
 T = TypeVar("T")

@@ -9,14 +9,13 @@ from yacs.config import CfgNode
 
 from lib.core.benchmark import count_macs, interleave
 from lib.core.evaluate import load_gt, load_predictions
-from lib.core.results import read_json
 from lib.core.run_plots import scores_by_epoch
 from lib.core.significance import Difference, difference, hits
 from lib.core.study import Study, Variant, is_done
 from lib.dataset import build_dataset
 from lib.models import build_model
 from lib.utils.drawing import save_image
-from lib.utils.files import replacing
+from lib.utils.files import read_json, replacing
 from lib.utils.plot import picture
 
 _COLUMNS = (

@@ -1,6 +1,5 @@
 """Boxes of people in a file: by the picture's name, or as a list of COCO detections."""
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lib.utils.errors import UserError
+from lib.utils.files import read_json
 from lib.utils.text import brief, some
 
 _PERSON = 1  # COCO's category
@@ -83,12 +83,7 @@ def read_boxes(path: str | Path) -> BoxFile:
     0. UserError names file and entry where something is wrong.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the boxes ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: the boxes are not valid JSON ({brief(str(error))})") from error
+    content = read_json(path)
     boxes = BoxFile(path)
     if isinstance(content, dict):
         for name, people in content.items():

@@ -1,6 +1,5 @@
 """People in MPII's layout: `annot/<set>.json`, `annot/gt_<set>.mat`, `images/` or `images.zip`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from lib.dataset.transforms import (
     transform_points,
 )
 from lib.utils.errors import UserError
+from lib.utils.files import read_json
 from lib.utils.text import brief, can_be_path
 
 _MOST_TRIES = 10  # people in a row whose pictures may be unreadable
@@ -46,13 +46,7 @@ def read_records(path: str | Path, num_joints: int, with_joints: bool = True) ->
     are not cut off; MPII counts pixels from 1. `with_joints` False leaves all joints invisible, for
     sets without annotation. UserError names the file and the record that is wrong.
     """
-    path = Path(path)
-    try:
-        entries = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the annotation ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: the annotation is not valid JSON ({error})") from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: the annotation should be a list of people that is not empty")
     return [

@@ -1,12 +1,15 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and JSON read with a word for what is wrong."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lib.utils.errors import UserError
+from lib.utils.text import brief
 
 
 @contextmanager
@@ -43,6 +46,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     with replacing(path) as aside:
         aside.write_bytes(data)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; UserError, one line, where it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is not valid JSON ({brief(str(error))})") from error
 
 
 def previous_of(path: str | Path) -> Path:

@@ -102,5 +102,5 @@ def test_a_file_of_no_boxes_is_told_in_one_line(path: Path, content: object, tol
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json"):
         read_boxes(tmp_path / "none.json")
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         read_boxes(tmp_path)
