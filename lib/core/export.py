@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 import lib
 from lib.core.export_check import Check, Probe, compare, probe_onnx, probe_openvino
-from lib.core.model_file import FORMAT, SECTION, is_exported, settings
+from lib.core.model_file import FORMAT, SECTION, digest, is_exported, settings
 from lib.core.tracing import (
     HEATMAPS,
     IMAGES,
@@ -59,6 +59,8 @@ def export(
     path = Path(path)
     if path.suffix != ENDINGS[kind]:
         raise UserError(f"{path}: a file of format {kind} should end in {ENDINGS[kind]}")
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
     if is_exported(weights):
         raise UserError(f"{weights} is exported already: export from the checkpoint")
     network = _network(cfg, weights)
@@ -169,10 +171,10 @@ def _network(cfg: CfgNode, weights: str | Path) -> ToJoints:
 def _write_onnx(program: Any, outputs: list[str], metadata: dict[str, str], path: Path) -> Probe:
     model = to_onnx(program, outputs)
     model.producer_name, model.producer_version = "improved-tokenpose-sparsity", lib.__version__
-    for key, value in metadata.items():
-        model.metadata_props.add(key=key, value=value)
     if JOINTS in outputs:
         del model.graph.output[0]  # the heatmaps, which keep their name inside
+    for key, value in {**metadata, "sha256": digest(model)}.items():
+        model.metadata_props.add(key=key, value=value)
     path.write_bytes(model.SerializeToString())
     return probe_onnx(path)
 

@@ -4,7 +4,9 @@ Exported files carry what they are made of as key and value. A file can be hosti
 before any runtime sees it, and its answers are checked.
 """
 
+import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from lib.models import build_model
 from lib.utils.checkpoint import load_weights
 from lib.utils.errors import UserError
 from lib.utils.text import brief
+
+log = logging.getLogger(__name__)
 
 FORMAT = "1"  # of exported files, so that later readers can tell
 SECTION = "tokenpose"  # of an OpenVINO file, where it keeps keys and values
@@ -79,7 +83,15 @@ def read_onnx(path: str | Path) -> Any:
     for tensor in _parts(model, onnx.TensorProto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise UserError(f"{path} keeps weights in other files, which are not read: export anew")
+    marks = {entry.key: entry.value for entry in model.metadata_props}
+    if marks.get("sha256", digest(model)) != digest(model):
+        raise UserError(f"{path} is damaged: its checksum is wrong")
     return model
+
+
+def digest(model: Any) -> str:
+    """SHA-256 of all that an `onnx.ModelProto` computes; runtimes notice no flipped bit."""
+    return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
 
 
 def read_openvino(path: str | Path) -> Any:
@@ -133,6 +145,7 @@ def _load_exported(cfg: CfgNode, path: Path) -> Runner:
         raise UserError(f"{path} does not run here ({_line(error)})") from None
     run = _Guarded(path, run, shape)
     run(blank(cfg.MODEL.IMAGE_SIZE))
+    log.info("loaded %s, which runs on %s, in %s", path, runtime, precision)
     return run
 
 
@@ -152,8 +165,8 @@ def _check(
             )
     if inputs != [IMAGES] or outputs != [HEATMAPS]:
         raise UserError(
-            f"{path} gives {brief(', '.join(outputs))}; heatmaps are needed here: export without "
-            "--decode"
+            f"{path} takes {brief(', '.join(inputs))} and gives {brief(', '.join(outputs))}, not "
+            f"{IMAGES} and {HEATMAPS}: export without --decode"
         )
 
 
@@ -196,4 +209,5 @@ def _bytes(path: str | Path, most: int = -1) -> bytes:
 
 
 def _line(error: Exception) -> str:
-    return brief(str(error).strip().partition("\n")[0] or type(error).__name__)
+    """What an error says, of several lines the last: OpenVINO begins with where it was."""
+    return brief(str(error).strip().rpartition("\n")[2] or type(error).__name__)
