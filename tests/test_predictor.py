@@ -60,7 +60,7 @@ def test_finds_the_joints_that_the_test_of_a_set_finds(
     cfg.TEST.POST_PROCESS = options.get("refine", True)
     predictor = Predictor(cfg, file, CPU)
     tester = testing.Tester(cfg, World(CPU))
-    wanted = tester.run(predictor._run)
+    wanted = tester.predict_with(predictor._run)
     records = tester.dataset.records
     assert len(records) == 5
     pictures = []

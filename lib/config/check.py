@@ -233,11 +233,16 @@ RULES: tuple[Rule, ...] = (
     _one_of("TRAIN.BATCH_NORM", "own", "sync", "frozen"),
     Rule("TRAIN.EMA_DECAY", "be 0 or more and less than 1", lambda decay, cfg: 0 <= decay < 1),
     _one_of("TEST.PRECISION", "fp32", "bf16", "fp16"),
-    _one_of("TEST.RUNTIME", "eager", "compiled", "openvino"),
+    _one_of("TEST.RUNTIME", "eager", "compiled", "openvino", "onnx"),
     Rule(
         "TEST.PRECISION",
         "be fp32 or bf16 where TEST.RUNTIME is openvino",
         lambda kind, cfg: kind != "fp16" or cfg.TEST.RUNTIME != "openvino",
+    ),
+    Rule(
+        "TEST.PRECISION",
+        "be fp32 where TEST.RUNTIME is onnx",
+        lambda kind, cfg: kind == "fp32" or cfg.TEST.RUNTIME != "onnx",
     ),
     _one_of("TRAIN.OPTIMIZER", "adam", "adamw", "sgd"),
     _one_of("TRAIN.LR_SCHEDULER", "MultiStepLR", "CosineAnnealingLR"),

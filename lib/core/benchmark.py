@@ -22,8 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
 from lib.config.check import check
+from lib.core.inference import Runner, normalise
 from lib.core.optimizer import build_optimizer
-from lib.core.runtime import TYPES, autocast, build_runner
+from lib.core.runtime import RUNTIMES, TYPES, autocast, build_runner
 from lib.models import build_model
 
 PRUNE_MODES = ("none", "connection", "token")
@@ -70,24 +71,24 @@ def inference_rows(
     runtimes: Sequence[str] = ("eager",),
     rounds: int = 9,
 ) -> list[Row]:
-    """Time every combination; those of one batch and precision take turns."""
+    """Time every combination that exists; those of one batch and precision take turns."""
     models = {mode: _model(variant(cfg, mode), device) for mode in prune}
     size = tuple(cfg.MODEL.IMAGE_SIZE)
     macs = {mode: count_macs(model, size) for mode, model in models.items()}
     rows = []
     for batch in batches:
-        images = _images(batch, size, device)
+        crops = _crops(batch, size, device)
         for precision in precisions:
             tasks = {
-                (runtime, mode): _infer(
-                    build_runner(models[mode], runtime, precision, size), images
-                )
+                (runtime, mode): _infer(build_runner(models[mode], runtime, precision, size), crops)
                 for runtime in runtimes
                 for mode in prune
+                if precision in RUNTIMES[runtime]
             }
             times, limit = _times_and_limit(tasks, device, precision, rounds)
             for (runtime, mode), seconds in times.items():
-                peak = None if runtime == "openvino" else peak_memory(tasks[runtime, mode], device)
+                hidden = runtime in ("openvino", "onnx")
+                peak = None if hidden else peak_memory(tasks[runtime, mode], device)
                 rows.append(
                     _row("infer", mode, precision, batch, runtime, seconds, macs[mode],
                          models[mode], peak, limit, times.get((runtime, "none")))
@@ -110,7 +111,7 @@ def training_rows(
     macs = {mode: 3 * count_macs(model, size) for mode, model in models.items()}
     rows = []
     for batch in batches:
-        images = _images(batch, size, device)
+        images = normalise(_crops(batch, size, device))
         for precision in precisions:
             tasks = {mode: _train(cfg, models[mode].train(), images, precision) for mode in prune}
             times, limit = _times_and_limit(tasks, device, precision, rounds)
@@ -161,7 +162,7 @@ def interleave(
 def count_macs(model: nn.Module, size: tuple[int, int]) -> float:
     """Multiply-adds of one image in evaluation, in 1e9, counted on the plain path."""
     training = model.training
-    images = _images(1, size, next(model.parameters()).device)
+    images = normalise(_crops(1, size, next(model.parameters()).device))
     with (
         torch.no_grad(),
         FlopCounterMode(display=False) as counter,
@@ -288,16 +289,16 @@ def _model(cfg: CfgNode, device: torch.device) -> nn.Module:
     return build_model(cfg).eval().to(device, memory_format=torch.channels_last)
 
 
-def _images(batch: int, size: tuple[int, int], device: torch.device) -> Tensor:
+def _crops(batch: int, size: tuple[int, int], device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, size[1], size[0], 3, generator=generator)
-    return images.permute(0, 3, 1, 2).to(device)
+    shape = (batch, size[1], size[0], 3)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8).to(device)
 
 
-def _infer(runner: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[], Tensor]:
+def _infer(runner: Runner, crops: Tensor) -> Callable[[], Tensor]:
     def task() -> Tensor:
         with torch.inference_mode():
-            return runner(images)
+            return runner(crops)
 
     return task
 

@@ -1,15 +1,17 @@
 """From a batch of crops to joints in the pictures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lib.core.runtime import Runner
 from lib.dataset.heatmap import decode, flip_heatmaps
 from lib.dataset.transforms import crop_matrix, transform_points
+
+# From crops uint8 [B, h, w, 3] to heatmaps [B, J, h', w'], fp32, see `lib.core.runtime`.
+Runner = Callable[[Tensor], Tensor]
 
 # Of ImageNet, in the range 0 to 255.
 MEAN = (123.675, 116.28, 103.53)
@@ -39,9 +41,9 @@ def estimate(run: Runner, images: Tensor, flip_order: Sequence[int] | None = Non
     picture, both in one batch.
     """
     if flip_order is None:
-        return run(normalise(images)).float()
+        return run(images)
     both = torch.cat((images, images.flip(2)))
-    plain, mirrored = run(normalise(both)).float().chunk(2)
+    plain, mirrored = run(both).chunk(2)
     return (plain + flip_heatmaps(mirrored, flip_order)) / 2
 
 
@@ -64,10 +66,7 @@ def predict(
     refine: bool,
     blur_kernel: int,
 ) -> Predictions:
-    """Find the joints of every person that the loader brings, in its order.
-
-    `run` is a network in evaluation or a runner of it, see `lib.core.runtime`.
-    """
+    """Find the joints of every person that the loader brings, in its order."""
     joints, scores = [], []
     for batch in batches:
         images = batch["image"].to(device, non_blocking=True)

@@ -1,57 +1,65 @@
-"""What runs a network: PyTorch as it is, compiled, or OpenVINO.
+"""What runs a network: PyTorch as it is, compiled, ONNX Runtime, or OpenVINO.
 
-Each runtime is a callable from images [B, 3, H, W], float, ImageNet-normalised, to heatmaps
-[B, J, h, w], fp32; B may change from call to call.
+Each runtime is a callable from crops uint8 [B, h, w, 3] to heatmaps [B, J, h', w'], fp32; B may
+change from call to call.
 """
 
-import copy
 import logging
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
-from lib.models import build_model
-from lib.utils.checkpoint import load_weights
+from lib.core.inference import Runner
+from lib.core.tracing import (
+    HEATMAPS,
+    IMAGES,
+    FromPixels,
+    import_openvino,
+    to_onnx,
+    to_openvino,
+    trace,
+)
 from lib.utils.errors import UserError
-from lib.utils.machine import exporting
 
 log = logging.getLogger(__name__)
 
-Runner = Callable[[Tensor], Tensor]
-
-RUNTIMES = ("eager", "compiled", "openvino")
 PRECISIONS = ("fp32", "bf16", "fp16")
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
-    """Make the network that `cfg` describes run with the weights in `file`, as TEST asks.
-
-    UserError where the file has not this network's weights, or the runtime is not installed.
-    """
-    model = build_model(cfg)
-    load_weights(model, file)
-    model.to(device, memory_format=torch.channels_last)
-    return build_runner(model, cfg.TEST.RUNTIME, cfg.TEST.PRECISION, tuple(cfg.MODEL.IMAGE_SIZE))
+# What each runtime computes in.
+RUNTIMES = {
+    "eager": PRECISIONS,
+    "compiled": PRECISIONS,
+    "openvino": ("fp32", "bf16"),
+    "onnx": ("fp32",),
+}
 
 
 def build_runner(model: nn.Module, runtime: str, precision: str, size: tuple[int, int]) -> Runner:
     """Make `model`, in evaluation, run on a runtime; `size` (w, h) is of its images.
 
     `compiled` falls back to eager, with a word, where no compiler is. UserError where OpenVINO is
-    not installed.
+    not installed, or the runtime knows no such precision.
     """
-    assert precision in PRECISIONS, precision
-    model.eval()
+    check_precision(runtime, precision)
+    network = FromPixels(model).eval()
+    if runtime == "onnx":
+        return Onnx(to_onnx(trace(network, size), [HEATMAPS]).SerializeToString())
     if runtime == "openvino":
-        return OpenVino(model, precision, size)
+        return OpenVino(to_openvino(trace(network, size), [HEATMAPS]), precision)
     if runtime == "compiled":
-        model = _compiled(model, precision, size)
-    return lambda images: _run(model, images, precision)
+        network = _compiled(network, precision, size)
+    return lambda images: _run(network, images, precision)
+
+
+def check_precision(runtime: str, precision: str) -> None:
+    """Raise UserError where a runtime does not compute in that precision."""
+    known = RUNTIMES[runtime]
+    if precision not in known:
+        raise UserError(
+            f"the runtime {runtime} computes in {' or '.join(known)}, not in {precision}"
+        )
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
@@ -60,60 +68,74 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, kind, enabled=precision != "fp32")
 
 
-def _run(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+def _run(network: nn.Module, images: Tensor, precision: str) -> Tensor:
     with autocast(images.device, precision):
-        return model(images).float()
+        return network(images)
 
 
-def _compiled(model: nn.Module, precision: str, size: tuple[int, int]) -> nn.Module:
+def _compiled(network: nn.Module, precision: str, size: tuple[int, int]) -> nn.Module:
     """Compile, and try once, so that a missing compiler shows here, not in the middle of work."""
-    compiled = torch.compile(model)
-    device = next(model.parameters()).device
-    width, height = size
+    compiled = torch.compile(network)
+    device = next(network.parameters()).device
     try:
         with torch.inference_mode():
-            _run(compiled, torch.zeros(1, 3, height, width, device=device), precision)
+            _run(compiled, blank(size).to(device), precision)
     except Exception as error:  # the compiler's errors have no common class
         log.warning("no compiled network here, going on without: %s", str(error).split("\n")[0])
-        return model
+        return network
     return compiled
 
 
-class OpenVino:
-    """The network in OpenVINO on the CPU, for each batch size compiled at its first use."""
+def blank(size: tuple[int, int]) -> Tensor:
+    """One black crop of `size` (w, h), to try a runner with."""
+    return torch.zeros(1, size[1], size[0], 3, dtype=torch.uint8)
 
-    def __init__(self, model: nn.Module, precision: str, size: tuple[int, int]) -> None:
-        try:
-            import openvino
-        except ImportError:
-            raise UserError(
-                "the runtime openvino is not installed: .venv/bin/pip install openvino"
-            ) from None
-        self._core = openvino.Core()
-        hint = {"fp32": "f32", "bf16": "bf16"}.get(precision)
-        if hint is None:
-            raise UserError(f"the runtime openvino computes in fp32 or bf16, not in {precision}")
+
+class Onnx:
+    """A network in ONNX Runtime, on the CPU."""
+
+    def __init__(self, model: bytes) -> None:
+        import onnxruntime  # here, as few commands need it
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # what is wrong it raises too
+        providers = ["CPUExecutionProvider"]
+        self._session = onnxruntime.InferenceSession(model, options, providers=providers)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The first output for crops uint8 [B, h, w, 3]: heatmaps, if it is a network alone."""
+        return self.all(images)[0].to(images.device)
+
+    def all(self, images: Tensor) -> list[Tensor]:
+        """Every output, in order, on the CPU."""
+        found = self._session.run(None, {IMAGES: images.cpu().numpy()})
+        return [torch.from_numpy(output) for output in found]
+
+
+class OpenVino:
+    """A network in OpenVINO, on the CPU, for each batch size compiled at its first use."""
+
+    def __init__(self, model: Any, precision: str) -> None:
+        check_precision("openvino", precision)
+        self._core = import_openvino().Core()
         self._settings = {
-            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        width, height = size
-        # A batch of two is an example of any batch; one would be taken for a constant.
-        example = torch.zeros(2, 3, height, width)
-        shapes = ({0: torch.export.Dim("batch", min=1, max=4096)},)
-        plain = copy.deepcopy(model).cpu().eval()
-        with torch.no_grad(), exporting():
-            exported = torch.export.export(plain, (example,), dynamic_shapes=shapes)
-        self._model = openvino.convert_model(exported)
-        self._compiled: dict[int, Callable] = {}
+        self._model = model
+        self._compiled: dict[int, Any] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> [B, J, h, w]."""
+        """The first output for crops uint8 [B, h, w, 3]: heatmaps, if it is a network alone."""
+        return self.all(images)[0].to(images.device)
+
+    def all(self, images: Tensor) -> list[Tensor]:
+        """Every output, in order, on the CPU."""
         batch = len(images)
         if batch not in self._compiled:
             self._model.reshape(list(images.shape))
             self._compiled[batch] = self._core.compile_model(self._model, "CPU", self._settings)
-        pixels = images.contiguous().cpu().numpy()
-        found = self._compiled[batch](pixels, share_inputs=True)[0]
-        return torch.from_numpy(found).to(images.device)
+        found = self._compiled[batch](images.contiguous().cpu().numpy(), share_inputs=True)
+        return [torch.from_numpy(found[place]) for place in range(len(self._model.outputs))]

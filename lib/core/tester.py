@@ -10,11 +10,12 @@ from yacs.config import CfgNode
 
 from lib.core.baseline import mean_pose
 from lib.core.evaluate import load_gt, pckh
-from lib.core.inference import Predictions, concatenate, predict
+from lib.core.inference import Predictions, Runner, concatenate, predict
+from lib.core.model_file import load_runner
 from lib.core.pictures import contact_sheet
 from lib.core.provenance import provenance
 from lib.core.results import write_json, write_predictions
-from lib.core.runtime import Runner, build_runner, load_runner
+from lib.core.runtime import build_runner
 from lib.dataset import annotation_path, build_dataset, build_test_loader
 from lib.dataset.mpii import read_records
 from lib.utils.distributed import World, any_of, gather, share_buffers
@@ -43,19 +44,24 @@ class Tester:
     def predict(
         self, model: nn.Module, stopping: Callable[[], bool] = lambda: False
     ) -> Predictions:
-        """Find every person of the set with a network of this training, see `run`."""
+        """Find every person of the set with a network, on the runtime that TEST.RUNTIME names.
+
+        Its buffers become those of the first process. Otherwise as `predict_with`.
+        """
         share_buffers(model, self.world)
         test, size = self.cfg.TEST, tuple(self.cfg.MODEL.IMAGE_SIZE)
-        return self.run(build_runner(model, test.RUNTIME, test.PRECISION, size), stopping)
+        return self.predict_with(build_runner(model, test.RUNTIME, test.PRECISION, size), stopping)
 
-    def run(self, runner: Runner, stopping: Callable[[], bool] = lambda: False) -> Predictions:
+    def predict_with(
+        self, run: Runner, stopping: Callable[[], bool] = lambda: False
+    ) -> Predictions:
         """Find every person of the set, each once, in the set's order.
 
         KeyboardInterrupt, between two batches, as soon as `stopping` says so to any process.
         """
         test = self.cfg.TEST
         own = predict(
-            runner,
+            run,
             _until(stopping, self.loader),
             self.world.device,
             flip_order=self.dataset.skeleton.flip_order if test.FLIP_TEST else None,
@@ -91,14 +97,15 @@ def score_checkpoint(
 ) -> dict[str, dict[str, float]]:
     """Test `file` (or the run's own final weights); scores by name, none without annotation.
 
+    It is a checkpoint, or a network that `tools/export.py` wrote, see `load_runner`.
     Beside the network's stands the score of the mean pose. Writes `pred.mat`, `results.json` and
     `people.jpg`, some people as annotated and as found, to `folder`.
     """
     tester = Tester(cfg, world)
     file = file or folder / "final_state.pth"
-    runner = load_runner(cfg, file, world.device)
+    run = load_runner(cfg, file, world.device)
     try:
-        predictions = tester.run(runner)
+        predictions = tester.predict_with(run)
     finally:
         tester.loader.close()
     found = {cfg.MODEL.NAME: tester.score(predictions), "mean pose": tester.score_mean_pose()}

@@ -6,6 +6,7 @@ lets the weak visual tokens leave: all later work shrinks.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,13 +18,22 @@ from lib.utils import machine
 
 KINDS = ("none", "connection", "token")
 
+# From scores [.., n] to the indices [.., keep] of the `keep` largest of each row, in no order.
+Choose = Callable[[Tensor, int], Tensor]
+
 
 def keep_count(alive: int, ratio: float) -> int:
     """How many of `alive` a stage keeps: ceil(ratio·alive), exact (0.55 of 100 is 55)."""
     return math.ceil(Fraction(str(ratio)) * alive)
 
 
-def strongest_connections(weights: Tensor, bias: Tensor | None, joints: int, keep: int) -> Tensor:
+def strongest_connections(
+    weights: Tensor,
+    bias: Tensor | None,
+    joints: int,
+    keep: int,
+    choose: Choose = machine.largest,
+) -> Tensor:
     """Mask all but the `keep` strongest connections of each visual token to visual tokens.
 
     `weights` [B, heads, N, N], of all tokens, fp32; the heads are summed and share the mask.
@@ -34,19 +44,21 @@ def strongest_connections(weights: Tensor, bias: Tensor | None, joints: int, kee
     scores = weights.detach().sum(dim=1)[:, joints:, joints:]
     if bias is not None:
         scores = scores + bias[:, 0, joints:, joints:]
-    strongest = machine.largest(scores, keep)
+    strongest = choose(scores, keep)
     pruned = torch.full_like(scores, -math.inf).scatter_(2, strongest, 0.0)
     return F.pad(pruned, (joints, 0, joints, 0))[:, None]
 
 
-def strongest_tokens(weights: Tensor, joints: int, keep: int) -> Tensor:
+def strongest_tokens(
+    weights: Tensor, joints: int, keep: int, choose: Choose = machine.largest
+) -> Tensor:
     """Find the `keep` visual tokens that the keypoint tokens attend to most.
 
     `weights` [B, heads, J, N], of the keypoint tokens, summed over heads and keypoints. Returns the
     places in the sequence of what stays, [B, J + keep], keypoint tokens included, in their order.
     """
     scores = weights.detach().sum(dim=(1, 2))[:, joints:]
-    visual = scores.topk(keep, dim=1, sorted=False).indices.sort(dim=1).values + joints
+    visual = choose(scores, keep).sort(dim=1).values + joints
     keypoints = torch.arange(joints, device=visual.device).expand(visual.shape[0], -1)
     return torch.cat((keypoints, visual), dim=1)
 

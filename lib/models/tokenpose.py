@@ -18,6 +18,7 @@ from lib.models.layers import Linear
 from lib.models.position import Position
 from lib.models.stem import Stem
 from lib.models.transformer import Block
+from lib.utils import machine
 from lib.utils.errors import UserError
 
 
@@ -58,6 +59,7 @@ class SparseTransformer(nn.Module):
         self.prune = prune
         self.prune_layers = () if prune == "none" else prune_layers
         self.keep_ratio = keep_ratio
+        self.choose: sparsity.Choose = machine.largest
 
     def forward(
         self, tokens: Tensor, joints: int, stages: list[sparsity.Stage] | None = None
@@ -81,12 +83,12 @@ class SparseTransformer(nn.Module):
             alive = sparsity.keep_count(alive, self.keep_ratio)
             if self.prune == "token":
                 tokens, weights = block.attend(tokens, seen=joints)
-                kept = sparsity.strongest_tokens(weights, joints, alive)
+                kept = sparsity.strongest_tokens(weights, joints, alive, self.choose)
                 tokens, places = sparsity.take(tokens, kept), places.gather(1, kept)
                 position = sparsity.take(position, kept)
             else:
                 tokens, weights = block.attend(tokens, bias, seen=tokens.shape[1])
-                bias = sparsity.strongest_connections(weights, bias, joints, alive)
+                bias = sparsity.strongest_connections(weights, bias, joints, alive, self.choose)
             tokens = block.refine(tokens)
             if stages is not None:
                 stages.append(sparsity.Stage(layer, joints, places, bias))

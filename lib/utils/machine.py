@@ -44,6 +44,11 @@ def largest(x: Tensor, count: int) -> Tensor:
     return x.topk(count, dim=-1, sorted=False).indices
 
 
+def is_exporting() -> bool:
+    """Whether the network is being handed to another runtime, see `exporting`."""
+    return _exporting
+
+
 def tune() -> None:
     """Switch on what helps on this machine; safe everywhere, once a process."""
     global _routed

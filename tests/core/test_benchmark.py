@@ -8,12 +8,17 @@ from yacs.config import CfgNode
 
 from lib.core import benchmark, benchmark_training
 from lib.core.benchmark_data import decode_ms, loader_rates
+from lib.core.inference import normalise
 from lib.core.runtime import build_runner
 from lib.dataset.synthetic import make_synthetic
 from lib.models import build_model
 
 MakeCfg = Callable[..., CfgNode]
 CPU = torch.device("cpu")
+
+
+def crops(count: int) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 48, 64, 3), dtype=torch.uint8)
 
 
 def test_variants_take_turns() -> None:
@@ -66,16 +71,21 @@ def test_growth_counts_the_visual_tokens(small_cfg: MakeCfg) -> None:
     assert list(rows) == [4, 16, 64]
 
 
-@pytest.mark.parametrize("prune", benchmark.PRUNE_MODES)
-def test_openvino_gives_the_same_heatmaps(prune: str, small_cfg: MakeCfg) -> None:
-    pytest.importorskip("openvino")
+@pytest.mark.parametrize(
+    ("runtime", "prune"),
+    [*(("openvino", mode) for mode in benchmark.PRUNE_MODES), ("onnx", "token")],
+)
+def test_other_runtimes_give_the_same_heatmaps(
+    runtime: str, prune: str, small_cfg: MakeCfg
+) -> None:
+    pytest.importorskip("openvino" if runtime == "openvino" else "onnxruntime")
     torch.manual_seed(0)
     model = build_model(small_cfg(PRUNE=prune)).eval()
-    run = build_runner(model, "openvino", "fp32", (64, 48))
-    for batch in (2, 3, 1):
-        images = torch.randn(batch, 3, 48, 64)
+    run = build_runner(model, runtime, "fp32", (64, 48))
+    for batch in (2, 3, 1, 16):
+        images = crops(batch)
         with torch.no_grad():
-            wanted = model(images)
+            wanted = model(normalise(images))
         spread = wanted.max() - wanted.min()
         assert (run(images) - wanted).abs().max() <= 1e-4 * spread
 
@@ -83,9 +93,9 @@ def test_openvino_gives_the_same_heatmaps(prune: str, small_cfg: MakeCfg) -> Non
 def test_bf16_is_near_fp32(small_cfg: MakeCfg) -> None:
     torch.manual_seed(0)
     model = build_model(small_cfg(PRUNE="none")).eval()
-    images = torch.randn(2, 3, 48, 64)
+    images = crops(2)
     with torch.no_grad():
-        wanted = model(images)
+        wanted = model(normalise(images))
         found = build_runner(model, "eager", "bf16", (64, 48))(images)
     assert found.dtype == torch.float32
     assert 0 < (found - wanted).abs().max() <= 0.1 * (wanted.max() - wanted.min())

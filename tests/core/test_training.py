@@ -13,6 +13,7 @@ from lib.config import get_cfg
 from lib.core.inference import estimate, normalise, to_image
 from lib.core.loss import HeatmapLoss, build_loss
 from lib.core.optimizer import build_optimizer, build_schedule
+from lib.core.tracing import FromPixels
 from lib.dataset.skeleton import COCO, MPII
 from lib.dataset.transforms import crop_matrix, transform_points
 from lib.models import build_model
@@ -112,7 +113,7 @@ def test_pixels_become_what_imagenet_networks_expect() -> None:
 def test_the_mirror_picture_is_asked_too_and_mirrored_back(
     small_cfg: Callable[..., CfgNode],
 ) -> None:
-    model = build_model(small_cfg()).eval()
+    model = FromPixels(build_model(small_cfg())).eval()
     images = torch.randint(0, 256, (2, 48, 64, 3), dtype=torch.uint8)
     with torch.no_grad():
         both = estimate(model, images, MPII.flip_order)

@@ -1,0 +1,54 @@
+"""Exporting as a user does it: the same scores come out, and what bad input says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from desk import Desk
+
+from lib.config import load_cfg
+from lib.models import build_model
+from lib.utils.checkpoint import save_weights
+
+
+@pytest.fixture
+def weights(desk: Desk) -> Path:
+    """A network as a training would leave it, but for the training."""
+    desk.results.mkdir(parents=True)
+    torch.manual_seed(0)
+    network = build_model(load_cfg(desk.yaml))
+    save_weights(network.state_dict(), desk.results / "final_state.pth")
+    return desk.results / "final_state.pth"
+
+
+def test_an_exported_network_scores_the_same(desk: Desk, weights: Path) -> None:
+    dense = ("MODEL.SPARSITY.PRUNE", "none")
+    exported = desk.run("export", *desk.words(*dense))
+    assert exported.code == 0, exported.err
+    assert "checked on 6 people" in exported.out
+    assert "heatmaps within" in exported.out
+    path = weights.with_suffix(".onnx")
+    assert str(path) in exported.out
+    wanted = desk.on_cfg("test", *dense)
+    found = desk.on_cfg("test", *dense, "TEST.MODEL_FILE", path)
+    assert found.code == 0, found.err
+    assert found.out == wanted.out
+    desk.on_cfg("test", "TEST.MODEL_FILE", path).fails_with("MODEL.SPARSITY.PRUNE")
+    desk.on_cfg("export", "TEST.MODEL_FILE", path).fails_with("exported already")
+
+
+def test_bad_input_is_told_in_one_line(desk: Desk, weights: Path) -> None:
+    def fails(told: str, *words: object) -> None:
+        desk.run("export", *words, *desk.words()).fails_with(told)
+
+    before = sorted(weights.parent.iterdir())
+    desk.on_cfg("export", "TEST.MODEL_FILE", "none.pth").fails_with("none.pth")
+    desk.on_cfg("export", "MODEL.DIM", 64).fails_with("final_state.pth")
+    fails("a.xml", "--out", desk.folder / "a.xml")
+    fails("cannot write", "--out", desk.folder / "nowhere/a.onnx")
+    fails("none.jpg", "--images", desk.folder / "none.jpg")
+    fails("no pictures", "--images", desk.data / "annot")
+    desk.on_cfg("export", "DATASET.TEST_SET", "other").fails_with("--images")
+    unknown = desk.run("export", *desk.words(), "--format", "tflite")
+    assert (unknown.code, "onnx" in unknown.err) == (2, True)
+    assert [file for file in sorted(weights.parent.iterdir()) if file.suffix != ".log"] == before
