@@ -82,7 +82,7 @@ class Predictor:
         for image, boxes in pictures:
             own = [self._crop(image, box) for box in _check_boxes(image, boxes)]
             counts.append(len(own))
-            waiting += image.nbytes
+            waiting += image.nbytes if own or crops else 0
             for crop in own:
                 crops.append(crop)
                 if len(crops) == batch_size:
@@ -123,6 +123,8 @@ def _take(found: deque[Person], counts: deque[int]) -> Iterator[list[Person]]:
 
 def _check_boxes(image: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
     """Boxes with their scores, float64 [N, 5]; ValueError where picture or boxes are wrong."""
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"a picture is an array, as of np.asarray, not a {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"a picture is uint8 RGB [H, W, 3], not {image.dtype} {image.shape}")
     if boxes is None:
@@ -136,5 +138,7 @@ def _check_boxes(image: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
         fault = fault_of_box(box[:4], image.shape)
         if fault:
             raise ValueError(f"box {index}, {box[:4].tolist()}, {fault}")
+    if not np.isfinite(boxes[:, 4:]).all():
+        raise ValueError("the score of a box is a finite number")
     scores = boxes[:, 4:] if boxes.shape[1] == 5 else np.ones((len(boxes), 1))
     return np.column_stack([boxes[:, :4], scores])

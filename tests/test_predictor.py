@@ -162,6 +162,8 @@ def test_any_shape_of_picture_is_good(make: Make, shape: tuple[int, int]) -> Non
         (picture(), [[0, 0, 9, 9], [5, 5, 0, 9]], "box 1, .* has no size"),
         (picture(), [[500, 5, 10, 9]], "outside"),
         (picture(), [[np.nan, 5, 10, 9]], "finite"),
+        (picture(), [[5, 5, 10, 9, np.nan]], "score"),
+        (picture().tolist(), None, "not a list"),
     ],
 )
 def test_what_is_no_picture_or_box_is_refused(

@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parse_arguments()
     with open_session(arguments.cfg, overrides(arguments), "export") as session:
         cfg = session.cfg
-        weights = Path(cfg.TEST.MODEL_FILE or session.folder / "final_state.pth")
+        weights = session.model_file
         kind, decode = arguments.format, arguments.decode
         name = f"{weights.stem}{'_joints' if decode else ''}{ENDINGS[kind]}"
         path = Path(arguments.out or weights.with_name(name))

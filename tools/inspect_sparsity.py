@@ -17,7 +17,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--input", required=True, metavar="IMAGE", help="the picture")
     parser.add_argument(
-        "--box", type=numbers(4), metavar="X,Y,W,H", help="the person in it, in pixels; else all"
+        "--box",
+        type=numbers(4),
+        metavar="X,Y,W,H",
+        help="the person in it, in pixels, as --box=-5,0,90,200; else all of it",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="else <the run's folder>/inspect/<picture's name>"

@@ -52,9 +52,8 @@ def main() -> None:
         media = gather_media(arguments.input)
         boxes = read_boxes(arguments.boxes) if arguments.boxes else None
         folder = arguments.out or session.folder / "predict"
-        file = cfg.TEST.MODEL_FILE or session.folder / "final_state.pth"
         prediction = Prediction(
-            media, Predictor(cfg, file, world.device),
+            media, Predictor(cfg, session.model_file, world.device),
             make_finder(arguments.people, boxes, world.device, arguments.min_score), folder,
             writes=arguments.write, boxes=boxes,
         )  # fmt: skip

@@ -11,8 +11,7 @@ def main() -> None:
     """Find the people of the test set, write what was found, print its PCKh."""
     arguments = command_parser(__doc__).parse_intermixed_args()
     with open_session(arguments.cfg, overrides(arguments), "test") as session:
-        cfg = session.cfg
-        scores = score_checkpoint(cfg, session.world, session.folder, cfg.TEST.MODEL_FILE)
+        scores = score_checkpoint(session.cfg, session.world, session.folder, session.model_file)
         if session.world.is_first:
             print(format_table(scores) if scores else "no annotation to score with")
             print(f"predictions, scores and pictures: {session.folder}")

@@ -100,6 +100,7 @@ class TorchvisionDetector:
         read_weights(_cached(name))  # torchvision reads without care: only what holds no code
         self._network = get_model_builder(name)(weights=weights).eval().to(device)
         self._device = device
+        self._longest = self._network.transform.max_size  # pixels; it shrinks what is longer
 
     @torch.inference_mode()
     def __call__(self, frame: Frame) -> np.ndarray:
@@ -107,10 +108,14 @@ class TorchvisionDetector:
         height, width = frame.image.shape[:2]
         if max(height, width) > _LONGEST_STRIP * min(height, width):
             return np.zeros((0, 5))  # nobody is seen in it, and resizing could leave nothing
-        image = torch.from_numpy(frame.image).to(self._device).permute(2, 0, 1) / 255
+        zoom = min(1.0, self._longest / max(height, width))
+        size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+        # Shrunk here, as bytes: as floats a huge picture would not fit into memory.
+        small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+        image = torch.from_numpy(small).to(self._device).permute(2, 0, 1) / 255
         (found,) = self._network([image])
         of_people = found["labels"] == _PERSON
-        corners = found["boxes"][of_people].double().cpu().numpy()
+        corners = found["boxes"][of_people].double().cpu().numpy() / zoom
         score = found["scores"][of_people].double().cpu().numpy()
         boxes = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2], score])
         return _strongest(boxes)
@@ -164,7 +169,8 @@ def make_finder(
         return find_whole
     if kind == "boxes":
         log.info("people: the boxes in %s", boxes.path)
-        return _surer(lambda frame: boxes.of(frame.medium.name, frame.number), min_score or 0.0)
+        finder = lambda frame: boxes.of(frame.medium.name, frame.number)  # noqa: E731
+        return finder if min_score is None else _surer(finder, min_score)
     if kind == "torchvision":
         finder = TorchvisionDetector(device)
         log.info("people: found by torchvision's %s", finder.name)

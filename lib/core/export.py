@@ -111,7 +111,7 @@ def describe(cfg: CfgNode, decode: bool) -> dict[str, str]:
             f"{HEATMAPS}: float32 [batch, {model.NUM_JOINTS}, {h}, {w}]; the middles of the outer "
             "cells lie on the middles of the crop's outer pixels"
         )
-    with contextlib.suppress(ValueError):  # a skeleton that nobody named
+    with contextlib.suppress(UserError):  # a skeleton that nobody named
         facts["joint_names"] = json.dumps(skeleton_of(model.NUM_JOINTS).names)
     return facts
 

@@ -92,7 +92,7 @@ def inspect(cfg: CfgNode, model: TokenPose, photograph: np.ndarray, box: Box | N
     The plain network runs once, in fp32, on the picture as it is: no mirror picture.
     """
     size = tuple(cfg.MODEL.IMAGE_SIZE)
-    skeleton = _skeleton(cfg.MODEL.NUM_JOINTS)
+    skeleton = skeleton_of(cfg.MODEL.NUM_JOINTS)
     matrix = crop_of(photograph.shape, box, size)
     crop = crop_image(photograph, matrix, size)
     seen_so = crop if cfg.DATASET.COLOR_RGB else crop[..., ::-1].copy()
@@ -127,13 +127,6 @@ def inspect(cfg: CfgNode, model: TokenPose, photograph: np.ndarray, box: Box | N
         work=own,
         dense_work=dense,
     )
-
-
-def _skeleton(num_joints: int) -> Skeleton:
-    try:
-        return skeleton_of(num_joints)
-    except ValueError as error:
-        raise UserError(f"MODEL.NUM_JOINTS: {num_joints}: {error}") from None
 
 
 def _stages(stages: Sequence, count: int, own: Work, dense: Work) -> list[StageSeen]:

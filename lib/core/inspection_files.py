@@ -13,6 +13,7 @@ from lib.dataset.media import read_picture
 from lib.models import build_model
 from lib.utils.checkpoint import load_weights
 from lib.utils.drawing import save_image
+from lib.utils.errors import UserError
 from lib.utils.files import replacing
 from lib.utils.text import brief
 
@@ -28,9 +29,11 @@ def inspect_checkpoint(
     `inspect/<the picture's name>` in the run's folder. UserError names what cannot be read.
     """
     cfg = session.cfg
+    if session.world.size > 1:
+        raise UserError("tools/inspect_sparsity.py is one process: start it without torchrun")
     photograph = read_picture(image)
     model = build_model(cfg)
-    file = Path(cfg.TEST.MODEL_FILE or session.folder / "final_state.pth")
+    file = session.model_file
     load_weights(model, file)
     model.to(session.world.device, memory_format=torch.channels_last)
     seen = inspect(cfg, model, photograph, box)

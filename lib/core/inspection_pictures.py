@@ -14,7 +14,7 @@ from lib.utils.drawing import (
     grid,
     side_of,
 )
-from lib.utils.plot import new_axes_row, picture
+from lib.utils.plot import new_panels, picture
 
 # Colors of attention from none to the largest: share, then RGB.
 RAMP = (
@@ -151,7 +151,7 @@ def _connections_sheet(seen: Inspection, stage: StageSeen) -> np.ndarray:
 def _mask_picture(seen: Inspection) -> np.ndarray:
     """The joint mask as a graph and as a matrix."""
     names = [name.replace("_", " ") for name in seen.skeleton.names]
-    graph, matrix = new_axes_row(2, size=(11, 5.2))
+    graph, matrix = new_panels(1, 2, height=5.2, width=11)
     places = np.array([standing(name) for name in seen.skeleton.names])
     count = len(names)
     for a in range(count):
@@ -175,6 +175,7 @@ def _mask_picture(seen: Inspection) -> np.ndarray:
     for a, b in zip(*np.nonzero(seen.mask), strict=True):
         code = KINDS[kind_of(seen, a, b)]
         cells[a, b] = [int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    matrix.grid(False)
     matrix.imshow(cells)
     matrix.set_xticks(range(count), names, rotation=90, fontsize=7)
     matrix.set_yticks(range(count), names, fontsize=7)

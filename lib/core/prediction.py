@@ -185,23 +185,26 @@ class Prediction:
                 write = stack.enter_context(writing_video(file, video.frame_rate))
             total, unit = video.length or None, "frame"
             bar = stack.enter_context(tqdm(total=total, unit=unit, disable=None, leave=False))
-            frames = stack.enter_context(closing(ahead(iter(video), read_ahead)))
-            people_of = self._people(frames, batch_size)
-            found = stack.enter_context(closing(ahead(people_of, batch_size)))
-            # Held back until all files are whole.
+            # What ends the work, be it two Ctrl-C, is held back until all files are whole.
             try:
-                for frame, people in found:
-                    entries += self._entries(people, medium, frame.number)
-                    if shown or write or self._asks("pictures", medium):
-                        paint_people(frame.image, people, self.predictor.skeleton)
-                    if write:
-                        write(frame.image)
-                    if self._asks("pictures", medium):
-                        save_image(file.with_suffix("") / f"{frame.number:06d}.jpg", frame.image)
-                    self._count(people)
-                    bar.update()
-                    if window and not window.show(frame.image):
-                        break
+                with (
+                    closing(ahead(iter(video), read_ahead)) as frames,
+                    closing(ahead(self._people(frames, batch_size), batch_size)) as found,
+                ):
+                    for frame, people in found:
+                        entries += self._entries(people, medium, frame.number)
+                        if shown or write or self._asks("pictures", medium):
+                            paint_people(frame.image, people, self.predictor.skeleton)
+                        if write:
+                            write(frame.image)
+                        if self._asks("pictures", medium):
+                            save_image(
+                                file.with_suffix("") / f"{frame.number:06d}.jpg", frame.image
+                            )
+                        self._count(people)
+                        bar.update()
+                        if window and not window.show(frame.image):
+                            break
             except BaseException as error:
                 stopped = error
         empty = self.tally.empty - empty_before
@@ -285,10 +288,15 @@ def _output_files(media: Iterable[Medium], folder: Path) -> dict[Medium, Path]:
 
 
 def _image_ids(media: Iterable[Medium], boxes: BoxFile | None) -> dict[Medium, int]:
-    """The number of each picture: as the boxes say, else as all names say, else from 0 on."""
+    """The number of each picture: as the boxes say, else as all names say, else from 0 on.
+
+    What the boxes do not speak of has no people and so no entries: its number is not seen.
+    """
     pictures = [medium for medium in media if medium.kind == "picture"]
-    if boxes is not None and all(medium.name in boxes.image_ids for medium in pictures):
-        return {medium: boxes.image_ids[medium.name] for medium in pictures}
+    known = [medium for medium in pictures if boxes is not None and boxes.knows(medium.name)]
+    told = {medium: boxes.image_id(medium.name) for medium in known}
+    if told and None not in told.values():
+        return {medium: told.get(medium, -1) for medium in pictures}
     stems = [Path(medium.name).stem for medium in pictures]
     if all(stem.isdecimal() for stem in stems) and len({*map(int, stems)}) == len(stems):
         return {medium: int(stem) for medium, stem in zip(pictures, stems, strict=True)}

@@ -30,6 +30,11 @@ class Session:
     folder: Path
     log_folder: Path
 
+    @property
+    def model_file(self) -> Path:
+        """What to test or use: TEST.MODEL_FILE, else the run's own final weights."""
+        return Path(self.cfg.TEST.MODEL_FILE or self.folder / "final_state.pth")
+
 
 @contextmanager
 def open_session(

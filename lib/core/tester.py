@@ -93,16 +93,14 @@ def _until(stopping: Callable[[], bool], batches: Iterable[Any]) -> Iterator[Any
 
 
 def score_checkpoint(
-    cfg: CfgNode, world: World, folder: Path, file: str | Path = ""
+    cfg: CfgNode, world: World, folder: Path, file: str | Path
 ) -> dict[str, dict[str, float]]:
-    """Test `file` (or the run's own final weights); scores by name, none without annotation.
+    """Test what `load_runner` takes for a `file`; scores by name, none without annotation.
 
-    It is a checkpoint, or a network that `tools/export.py` wrote, see `load_runner`.
     Beside the network's stands the score of the mean pose. Writes `pred.mat`, `results.json` and
     `people.jpg`, some people as annotated and as found, to `folder`.
     """
     tester = Tester(cfg, world)
-    file = file or folder / "final_state.pth"
     run = load_runner(cfg, file, world.device)
     try:
         predictions = tester.predict_with(run)

@@ -51,6 +51,11 @@ class BoxFile:
             key = (key, number)
         return np.array(self._boxes.get(key, []), dtype=np.float64).reshape(-1, 5)
 
+    def image_id(self, name: str) -> int | None:
+        """The number by which the file knows a picture; None where it gives none."""
+        key = self._key(name)
+        return key if isinstance(key, int) else self.image_ids.get(key)
+
     def knows(self, name: str) -> bool:
         """Whether the file speaks of that picture or video at all."""
         return self._key(name) in self._boxes

@@ -20,7 +20,8 @@ class EpochBatchSampler(Sampler):
 
     The order derives from (seed, epoch) alone. Of `world_size` processes each takes its part of
     every step's people, the parts that one process with as many TRAIN.ACCUMULATE computes one after
-    the other; all take equally many, for which the first samples may come twice.
+    the other (but in an epoch's last step, if short); all take equally many, for which the first
+    samples may come twice.
     """
 
     def __init__(

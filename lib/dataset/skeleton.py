@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.utils.errors import UserError
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -104,9 +106,11 @@ KNOWN: Sequence[Skeleton] = (MPII, COCO)
 
 
 def skeleton_of(num_joints: int) -> Skeleton:
-    """Return the known skeleton of that many joints; ValueError names those that are known."""
+    """Return the known skeleton of that many joints; UserError names those that are known."""
     for skeleton in KNOWN:
         if skeleton.num_joints == num_joints:
             return skeleton
     known = " and ".join(str(skeleton.num_joints) for skeleton in KNOWN)
-    raise ValueError(f"no skeleton of {num_joints} joints is known, only of {known}")
+    raise UserError(
+        f"MODEL.NUM_JOINTS: {num_joints}: no skeleton of so many joints is known, only of {known}"
+    )

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+_LONGEST_SOURCE = 2**15 - 2  # pixels; OpenCV 4 warps no larger picture
 PIXELS_PER_SCALE = 200  # MPII gives a person's size in units of 200 pixels
 MARGIN = 1.25  # the crop over a person's box, in MPII and COCO alike, so that no limb is cut off
 _LARGEST_SIDE = 1e6  # pixels; no picture is as large
@@ -135,7 +136,28 @@ def crop_image(image: np.ndarray, matrix: np.ndarray, size: Sequence[int]) -> np
 
     Bilinear; black where the crop reaches beyond the picture.
     """
+    if max(image.shape[:2]) > _LONGEST_SOURCE:
+        image, matrix = _touched(image, matrix, size)
     return cv2.warpAffine(image, matrix, (int(size[0]), int(size[1])), flags=cv2.INTER_LINEAR)
+
+
+def _touched(
+    image: np.ndarray, matrix: np.ndarray, size: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part of a huge picture that a crop touches, shrunk if still huge, and its map."""
+    corners = np.array([[0, 0], [size[0] - 1, 0], [0, size[1] - 1], np.subtract(size, 1)])
+    touched = transform_points(corners, cv2.invertAffineTransform(matrix))
+    most = image.shape[1::-1]
+    low = (np.floor(touched.min(axis=0)) - 2).clip(0, np.subtract(most, 1)).astype(int)
+    high = (np.ceil(touched.max(axis=0)) + 3).clip(low + 1, most).astype(int)
+    part = image[low[1] : high[1], low[0] : high[0]]
+    shrunk = tuple(int(side) for side in np.minimum(high - low, _LONGEST_SOURCE))
+    zoom = (high - low) / shrunk  # 1 where the part is small enough
+    if (zoom > 1).any():
+        part = cv2.resize(part, shrunk, interpolation=cv2.INTER_AREA)
+    offset = low + (zoom - 1) / 2  # of the first pixel's middle
+    back = np.array([[zoom[0], 0, offset[0]], [0, zoom[1], offset[1]], [0, 0, 1]])
+    return part, matrix @ back
 
 
 def crop_to_heatmap(

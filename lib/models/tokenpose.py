@@ -210,9 +210,8 @@ def _joint_layers(blocks: list[Block], joints: int, hops: int) -> nn.Module:
         return JointLayers(blocks, torch.ones(joints, joints, dtype=torch.bool))
     try:
         mask = skeleton_of(joints).joint_mask(hops)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(
-            f"MODEL.NUM_JOINTS: {joints}: {error}; set MODEL.SPARSITY.JOINT_HOPS -1 "
-            "to let all joints see each other"
+            f"{error}; set MODEL.SPARSITY.JOINT_HOPS -1 to let all joints see each other"
         ) from None
     return JointLayers(blocks, torch.from_numpy(mask))

@@ -1,7 +1,7 @@
 """Pictures of what goes in and comes out: people over photographs, heatmaps, grids of tiles.
 
-Images are uint8 RGB [h, w, 3]; no function changes what it is given. A joint (x, y) names the
-middle of a pixel when it is whole.
+Images are uint8 RGB [h, w, 3]; no function but `paint_person` changes what it is given. A joint
+(x, y) names the middle of a pixel when it is whole.
 """
 
 from collections.abc import Sequence
@@ -139,7 +139,13 @@ def save_image(path: str | Path, rgb: np.ndarray) -> None:
     path = Path(path)
     if not cv2.haveImageWriter(str(path)):
         raise UserError(f"cannot write {path}: its name must end in .png, .jpg or the like")
-    data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1]
+    try:
+        done, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        done = False
+    if not done:
+        size = f"{rgb.shape[1]}×{rgb.shape[0]}"
+        raise UserError(f"cannot write {path}: {size} pixels do not fit into a {path.suffix} file")
     write_bytes(path, data.tobytes())
 
 

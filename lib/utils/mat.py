@@ -35,7 +35,8 @@ pickle.dump(read, sys.stdout.buffer)
 def read_mat(path: str | Path) -> dict[str, Any]:
     """Read the arrays of a `.mat` file by name; UserError, one line, where it is missing or broken.
 
-    Whatever a file holds, reading it neither runs code nor ends this process.
+    No file runs code, and no damage ends this process. One made for it, whose checksums are right
+    and whose sizes are not, still can.
     """
     path = Path(path)
     if not path.is_file():

@@ -119,7 +119,8 @@ def _label_gaps(labels: Mapping[Axes, Mapping[Line2D, str]]) -> dict[Axes, float
     """Height of a label, as a share of their axes' height, where there are not too many."""
     fitting = [axes for axes, texts in labels.items() if 0 < len(texts) <= _MOST_LABELS]
     if fitting:
-        fitting[0].figure.draw_without_rendering()  # the layout decides how high the axes are
+        with _any_letter():
+            fitting[0].figure.draw_without_rendering()  # the layout decides how high the axes are
     height = 1.15 * FONT / 72 * _DPI
     return {axes: height / axes.get_window_extent().height for axes in fitting}
 
@@ -159,13 +160,6 @@ def picture(figure: Figure) -> np.ndarray:
     with _any_letter():
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def new_axes_row(count: int, size: tuple[float, float]) -> list[Axes]:
-    """Empty axes side by side on one picture of `size` (w, h) in inches, which each can give."""
-    figure = Figure(figsize=size, dpi=120, layout="tight")
-    FigureCanvasAgg(figure)
-    return list(figure.subplots(1, count))
 
 
 def save_figures(figures: Mapping[str, Figure], out: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib.dataset import transforms
 from lib.dataset.images import decode_image
 from lib.dataset.transforms import (
     box_to_view,
@@ -104,6 +105,19 @@ def test_crop_is_black_outside_and_keeps_pixels_inside() -> None:
     assert crop.dtype == np.uint8
     assert not crop[:20].any()
     np.testing.assert_array_equal(crop[20:, 20:], image[:30, :40])
+
+
+@pytest.mark.parametrize("center", [(60, 40), (5, 70), (118, 3)])
+def test_a_picture_too_long_to_warp_gives_the_same_crop(
+    center: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, size = smooth_picture(120, 80), (24, 32)
+    matrix = crop_matrix(center, (0.15, 0.2), 20, size)
+    whole = crop_image(image, matrix, size)
+    monkeypatch.setattr(transforms, "_LONGEST_SOURCE", 70)  # the part that is touched fits
+    np.testing.assert_array_equal(crop_image(image, matrix, size), whole)
+    monkeypatch.setattr(transforms, "_LONGEST_SOURCE", 30)  # it does not, and is shrunk
+    assert np.abs(crop_image(image, matrix, size).astype(int) - whole)[3:-3, 3:-3].mean() < 6
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])

@@ -227,6 +227,21 @@ def test_a_pattern_without_quotes_is_told(desk: Desk, weights: Path, photos: Pat
     assert "quotes" in outcome.err
 
 
+def test_a_picture_without_detections_leaves_the_others_their_numbers(
+    desk: Desk, weights: Path, photos: Path
+) -> None:
+    """COCO's detections never name a picture in which nobody was found."""
+    boxes = desk.folder / "boxes.json"
+    entries = [
+        {"image_id": number, "file_name": name, "category_id": 1, "bbox": [1, 2, 30, 40]}
+        for name, number in (("b.png", 139), ("c.jpg", 12))
+    ]
+    boxes.write_text(json.dumps(entries))
+    assert predict(desk, photos, "--boxes", boxes).code == 0
+    ids = {entry["file_name"]: entry["image_id"] for entry in found(desk)}
+    assert ids == {"b.png": 139, "c.jpg": 12}
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_a_video_that_is_interrupted_keeps_what_was_done(
     desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
