@@ -89,6 +89,14 @@ def read(paths: Sequence[Path]) -> tuple[Path, dict[str, Any]]:
     return last, _read(last)
 
 
+def changed_keys(path: Path, dump: str) -> list[str]:
+    """Keys that matter and were others for a checkpoint than in a dump of a configuration.
+
+    UserError where the file is no whole training checkpoint.
+    """
+    return _changed_keys(_read(path)["made"]["config"], dump)
+
+
 def _read(path: Path) -> dict[str, Any]:
     content = checkpoint.read_checkpoint(path, sealed=True)
     if not isinstance(content, dict) or content.get("format") != checkpoint.FORMAT:

@@ -1,5 +1,6 @@
 """A study: variants of one configuration, trained and tested with the same seeds and budget."""
 
+import contextlib
 import json
 import logging
 import re
@@ -13,6 +14,7 @@ from yacs.config import CfgNode
 
 from lib.config import load_cfg
 from lib.config.load import read_yaml
+from lib.core import state
 from lib.core.tester import score_checkpoint
 from lib.core.trainer import Trainer
 from lib.utils.distributed import World, any_of
@@ -140,12 +142,23 @@ def _run(
             return done
         log.info("%s, seed %d", name, seed)
         if variant.weights_of is None:
+            _forget_others(folder, cfg)
             logs = Path(cfg.LOG_DIR) / folder.relative_to(cfg.OUTPUT_DIR)
             Trainer(cfg, world, folder, logs).run()
         score_checkpoint(cfg, world, folder, trained / "final_state.pth")
     finally:
         lock.release()
     return True
+
+
+def _forget_others(folder: Path, cfg: CfgNode) -> None:
+    """Delete checkpoints of a variant that had the same name: to go on from them would mix two."""
+    for path in state.candidates(folder / "checkpoint.pth"):
+        with contextlib.suppress(UserError):  # a damaged one: the training tells what it does
+            changed = state.changed_keys(path, cfg.dump())
+            if changed:
+                log.info("begun anew, since these are others now: %s", some(changed))
+                path.unlink()
 
 
 def _take(lock: FileLock) -> bool:

@@ -68,6 +68,24 @@ def test_a_study_goes_on_where_it_stopped_and_reports(
     assert (folder / "curves.png").exists()
 
 
+def test_a_changed_variant_is_trained_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a variant of the same name left behind is not gone on from."""
+    begun, train = [], Trainer.run
+
+    def spy(trainer: Trainer) -> None:
+        begun.append((trainer.folder.parent.name, trainer.progress.epoch))
+        train(trainer)
+
+    monkeypatch.setattr(Trainer, "run", spy)
+    assert run(desk).code == 0
+    begun.clear()
+    changed = STUDY | {"VARIANTS": STUDY["VARIANTS"] | {"full, method": {"TRAIN.LR": 0.01}}}
+    (desk.folder / "study.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    done = run(desk)
+    assert "begun anew, since these are others now: TRAIN.LR" in done.err
+    assert begun == [("full_method", 0)] * 2
+
+
 def test_two_commands_share_a_study(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one command trains a variant, another does the rest, and none is done twice."""
     runs, train = [], Trainer.run
