@@ -17,8 +17,9 @@ demo: install
 	$(BIN)/python tools/train.py --cfg $(DEMO)
 	$(BIN)/python tools/test.py --cfg $(DEMO)
 
+# A process a core, each with one thread.
 test: install lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 # Minutes of kills, damaged files and hostile input.
 torture: install

@@ -146,7 +146,7 @@ GOOD: dict[str, Sequence[Any]] = {
     "TEST.BATCH_SIZE_PER_GPU": [16, 1, 2**62],
     "TEST.MODEL_FILE": ["", "none.pth"],
     "TEST.PRECISION": ["fp32", "bf16", "fp16"],
-    "TEST.RUNTIME": ["eager", "compiled", "openvino"],
+    "TEST.RUNTIME": ["eager", "compiled", "openvino", "onnx"],
     "TEST.FLIP_TEST": [True, False],
     "TEST.SHIFT_HEATMAP": [False, True],
     "TEST.POST_PROCESS": [True, False],
