@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from tensorboardX import SummaryWriter
 from timm.utils import ModelEmaV3
 from torch import nn
 from yacs.config import CfgNode
@@ -29,6 +28,7 @@ from lib.models import build_model
 from lib.utils import checkpoint, drawing
 from lib.utils.distributed import World, any_of, gather, spread
 from lib.utils.errors import UserError
+from lib.utils.event_files import EventLog
 from lib.utils.random import seed_all
 from lib.utils.text import some
 
@@ -56,7 +56,7 @@ class Trainer:
         self.progress = Progress(epoch=cfg.TRAIN.BEGIN_EPOCH)
         seed_all(cfg.SEED + world.rank)  # what a layer drops differs from process to process
         self._saved = time.monotonic()
-        self.writer = SummaryWriter(str(log_folder)) if world.is_first else None
+        self.writer = EventLog(log_folder) if world.is_first else None
         self._resume()
         self._expect_together()
 
@@ -116,7 +116,7 @@ class Trainer:
         for name, picture in pictures.items():
             path = self.folder / f"train_{self.progress.epoch:03d}_{name}.jpg"
             drawing.save_image(path, picture)
-            self.writer.add_image(f"train/{name}", picture, self.progress.epoch, dataformats="HWC")
+            self.writer.add_image(f"train/{name}", picture, self.progress.epoch)
 
     def _note_bad_images(self, step: Step) -> None:
         """Count the people whose image was unreadable; UserError where they are too many."""
@@ -162,7 +162,6 @@ class Trainer:
             write_json(self.folder / "history.json", progress.history)
             for name in now.keys() - {"epoch"}:
                 self.writer.add_scalar(scalar_tag(name), now[name], progress.epoch)
-            self.writer.flush()
         if scores:
             log.info("epoch %d: PCKh@0.5 %.2f", progress.epoch - 1, scores["Mean"])
             if scores["Mean"] > progress.best:

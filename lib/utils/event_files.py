@@ -1,16 +1,21 @@
-"""Scalars of TensorBoard's event files, read without TensorBoard.
+"""TensorBoard's event files, written at once and read without TensorBoard.
 
 A file is a chain of frames: the length of an event (8 bytes), its checksum, the event, the event's
 checksum (TensorFlow's TFRecord). tensorboardX writes them and knows the events' layout.
 """
 
 import struct
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from google.protobuf.message import DecodeError
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
 from lib.utils.errors import UserError
@@ -18,6 +23,41 @@ from lib.utils.errors import UserError
 Scalars = dict[str, dict[int, float]]  # by tag, then by step
 
 _LARGEST = 1 << 16  # bytes of an event that is read; pictures are larger, and their checksums slow
+
+
+class EventLog:
+    """A new event file in a folder; what is added is in it when the call returns.
+
+    tensorboardX's SummaryWriter leaves the writing to a thread: a run that ends, however, may lose
+    what it said last, and one whose disk is full waits for ever. Here it is a UserError.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            number = sum(1 for _ in folder.glob("events.*"))  # its name tells seconds alone
+            self._file = EventsWriter(str(folder / "events"), f".{number:04d}")
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        """Note a number."""
+        self._add(summary.scalar(tag, value), step)
+
+    def add_image(self, tag: str, picture: np.ndarray, step: int) -> None:
+        """Note a picture, uint8 [H,W,3]."""
+        self._add(summary.image(tag, picture, dataformats="HWC"), step)
+
+    def _add(self, content: Summary, step: int) -> None:
+        try:
+            self._file.write_event(Event(summary=content, step=step, wall_time=time.time()))
+            self._file.flush()
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: OSError) -> UserError:
+        return UserError(f"cannot write logs in {self.folder}: {error.strerror or error}")
 
 
 def read_scalars(folder: Path) -> tuple[Scalars, list[str]]:

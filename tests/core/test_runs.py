@@ -13,13 +13,13 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.io import savemat
-from tensorboardX import SummaryWriter
 
 from lib.core.evaluate import JOINTS, load_gt, pckh
 from lib.core.results import scalar_tag, write_json, write_predictions
 from lib.core.run_plots import draw_runs, labels
 from lib.core.runs import Run, read_run, read_runs, short_names
 from lib.utils.errors import UserError
+from lib.utils.event_files import EventLog
 from lib.utils.plot import picture
 
 PEOPLE = 12
@@ -77,10 +77,10 @@ def history(epochs: int) -> list[dict[str, float]]:
 
 
 def write_logs(folder: Path, epochs: int, factor: float = 1) -> None:
-    with SummaryWriter(str(folder)) as writer:
-        for now in history(epochs):
-            for name in now.keys() - {"epoch"}:
-                writer.add_scalar(scalar_tag(name), factor * now[name], now["epoch"] + 1)
+    log = EventLog(folder)
+    for now in history(epochs):
+        for name in now.keys() - {"epoch"}:
+            log.add_scalar(scalar_tag(name), factor * now[name], now["epoch"] + 1)
 
 
 def changed(path: Path, change: Callable[[Any], Any]) -> None:

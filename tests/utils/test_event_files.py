@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tensorboardX import SummaryWriter
+from tensorboardX import record_writer
 
-from lib.utils.event_files import read_scalars
+from lib.utils.errors import UserError
+from lib.utils.event_files import EventLog, read_scalars
 
 
 def write(folder: Path, steps: range, tag: str = "train/loss", name: str = "1") -> Path:
     """Write a value of step + 0.5 at each step, and a picture that is larger than any scalar."""
-    with SummaryWriter(str(folder)) as writer:
-        for step in steps:
-            writer.add_scalar(tag, step + 0.5, step)
-        writer.add_image("picture", np.random.default_rng(0).random((3, 200, 200)), 1)
-        writer.add_scalar("after/picture", 1.0, 1)
+    log = EventLog(folder)
+    for step in steps:
+        log.add_scalar(tag, step + 0.5, step)
+    log.add_image(
+        "picture", np.random.default_rng(0).integers(256, size=(200, 200, 3), dtype="u1"), 1
+    )
+    log.add_scalar("after/picture", 1.0, 1)
     (path,) = (path for path in folder.glob("events*") if ".run" not in path.name)
     return path.rename(folder / f"events.out.tfevents.{name}.run")
 
@@ -36,15 +39,34 @@ def test_a_restart_replaces_what_it_repeats(tmp_path: Path) -> None:
     assert list(read_scalars(tmp_path)[0]["train/loss"]) == [1, 2, 3, 4]
 
 
+def test_what_is_added_is_there_at_once_and_stays(tmp_path: Path) -> None:
+    """Whatever ends the run afterwards, and however soon it begins again."""
+    for run in range(3):
+        EventLog(tmp_path).add_scalar("a", run, run)
+        assert read_scalars(tmp_path)[0]["a"][run] == run
+    assert list(read_scalars(tmp_path)[0]["a"]) == [0, 1, 2]
+
+
+def test_logs_that_cannot_be_written_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_writer, "open_file", lambda path: open("/dev/full", "wb"))  # noqa: SIM115
+    with pytest.raises(UserError, match=r"cannot write logs in .*No space left"):
+        EventLog(tmp_path).add_scalar("a", 1, 1)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write logs"):
+        EventLog(tmp_path / "file")
+
+
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_what_stands_before_a_damage_counts(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("log")
-    with SummaryWriter(str(folder)) as writer:
-        for step in range(1, 6):
-            writer.add_scalar("a", step, step)
+    log = EventLog(folder)
+    for step in range(1, 6):
+        log.add_scalar("a", step, step)
     (path,) = folder.glob("events*")
     whole = path.read_bytes()
     place = data.draw(st.integers(0, len(whole) - 1))
