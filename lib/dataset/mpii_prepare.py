@@ -1,4 +1,4 @@
-"""The people of the MPII release, split into sets and written as the family's annotation."""
+"""The people of a release, MPII's or another, split into sets and written as MPII's annotation."""
 
 import hashlib
 import json
@@ -39,13 +39,15 @@ def prepare_mpii(
     read: Callable[[Path], Release] = read_release,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Make an MPII folder `out` from the release's .mat file and its images (folder or .zip).
+    """Make a folder `out` of MPII's layout from a release's .mat file and images (folder or .zip).
 
-    Writes annot/{train,valid,trainval,test}.json and annot/gt_valid.mat, and links the images.
+    Writes annot/{train,valid,trainval,test}.json (test where the release has test people) and
+    annot/gt_valid.mat, and links the images.
     `valid` names the people to validate on, everybody else trains; without it videos are drawn.
     `separate_images` leaves those out of train who share an image with a person of valid, as the
     published train.json does. `allow_missing` leaves out people whose image is missing.
-    `read` reads the .mat file: read_release, or read_apart where a crash must not end the program.
+    `read` reads the .mat file: read_release, read_apart where a crash must not end the program, or
+    another release's.
     `say` takes the report, a line a call. UserError, with nothing written, on any bad input.
     """
     present = image_names(images)
@@ -256,12 +258,12 @@ def _make_sets(
             f"{len(train) - len(alone)} training people share an image with a person of valid: "
             + ("left out of train" if separate_images else "--separate-images leaves them out")
         )
-    return {
+    sets = {
         "train": alone if separate_images else train,
         "valid": valid,
         "trainval": release.train,
-        "test": release.test,
     }
+    return sets | ({"test": release.test} if release.test else {})
 
 
 def _only_present(
