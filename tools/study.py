@@ -16,12 +16,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True, metavar="FILE", help="the YAML study")
     parser.add_argument("--report", action="store_true", help="train nothing, write the report")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="NAME",
+        help="train and test this variant now, again for more",
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys of all")
     arguments = parser.parse_intermixed_args()
     study = load_study(arguments.study)
     with open_session(study.cfg, arguments.opts, "study", run=study.path.stem) as session:
         if not arguments.report:
-            run_study(study, session.world, arguments.opts)
+            run_study(study, session.world, arguments.opts, arguments.only)
         if session.world.is_first:
             path = write_report(study, session.world.device, arguments.opts)
             if path is None:

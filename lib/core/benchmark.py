@@ -26,6 +26,7 @@ from lib.core.inference import Runner, normalise
 from lib.core.optimizer import build_optimizer
 from lib.core.runtime import RUNTIMES, TYPES, autocast, build_runner
 from lib.models import build_model
+from lib.utils.text import markdown_table
 
 PRUNE_MODES = ("none", "connection", "token")
 
@@ -223,19 +224,18 @@ def as_table(rows: Iterable[Row]) -> str:
         "task", "prune", "precision", "batch", "runtime", "ms/image", "images/s", "GMACs",
         "Mparams", "peak MB", "of limit", "limit GFLOP/s", "× none",
     )  # fmt: skip
-    lines = [list(columns), ["---"] * len(columns)]
-    for row in rows:
-        lines.append(
-            [
-                row.task, row.prune, row.precision, str(row.batch), row.runtime,
-                f"{row.ms_per_image:.2f}", f"{row.images_per_s:.1f}", f"{row.gmacs:.2f}",
-                f"{row.parameters / 1e6:.2f}",
-                "–" if row.peak_mb is None else f"{row.peak_mb:.0f}",
-                f"{row.of_limit:.2f}", f"{row.limit_gflops:.0f}",
-                "–" if row.to_none is None else f"{row.to_none:.2f}",
-            ]
-        )  # fmt: skip
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [
+        (
+            row.task, row.prune, row.precision, str(row.batch), row.runtime,
+            f"{row.ms_per_image:.2f}", f"{row.images_per_s:.1f}", f"{row.gmacs:.2f}",
+            f"{row.parameters / 1e6:.2f}",
+            "–" if row.peak_mb is None else f"{row.peak_mb:.0f}",
+            f"{row.of_limit:.2f}", f"{row.limit_gflops:.0f}",
+            "–" if row.to_none is None else f"{row.to_none:.2f}",
+        )
+        for row in rows
+    ]  # fmt: skip
+    return markdown_table(columns, lines)
 
 
 def as_json(rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from lib.dataset.heatmap import decode
 from lib.utils.errors import UserError
 from lib.utils.mat import read_mat
+from lib.utils.text import markdown_table
 
 JOINTS = (
     "rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head",
@@ -91,11 +92,9 @@ def normalised_errors(pred: np.ndarray, gt: dict[str, np.ndarray]) -> np.ndarray
 
 def format_table(scores: dict[str, dict[str, float]]) -> str:
     """Lay out scores of `pckh` as the HRNet family prints them: a Markdown table, a row a name."""
-    columns = list(next(iter(scores.values())))
-    rows = [["Arch", *columns], ["---"] * (len(columns) + 1)]
-    for name, row in scores.items():
-        rows.append([name, *(f"{value:.3f}" for value in row.values())])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    columns = ["Arch", *next(iter(scores.values()))]
+    rows = ([name, *(f"{value:.3f}" for value in row.values())] for name, row in scores.items())
+    return markdown_table(columns, rows)
 
 
 def heatmap_accuracy(

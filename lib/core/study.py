@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,19 @@ class Study:
 
     def configuration(self, variant: Variant, seed: int, opts: list[str]) -> CfgNode:
         """Return the configuration of a variant, `KEY VALUE ...` of the command line on top."""
-        changes = [word for change in variant.changes.items() for word in change]
+        changes = [
+            word.replace("{seed}", str(seed)) if isinstance(word, str) else word
+            for change in variant.changes.items()
+            for word in change
+        ]
         return load_cfg(self.cfg, [*changes, "SEED", seed, "AUTO_RESUME", True, *opts])
+
+    def check_name(self, name: str) -> None:
+        """UserError where there is no such variant."""
+        if name not in self.variants:
+            raise UserError(
+                f"{self.path}: there is no variant {name!r}, only {', '.join(self.variants)}"
+            )
 
     def folder(self, cfg: CfgNode, variant: Variant | None = None, seed: int = 0) -> Path:
         """Where the study's results lie, or those of a variant and seed."""
@@ -61,7 +72,8 @@ class Study:
 def load_study(path: str | Path) -> Study:
     """Read a study file; UserError, one line, names what is wrong with it.
 
-    `CFG`, the configuration, is relative to the file. `VARIANTS` maps names to `{KEY: value}`;
+    `CFG`, the configuration, is relative to the file. `VARIANTS` maps names to `{KEY: value}`, in
+    whose texts `{seed}` stands for the seed, so that each can start from weights of its own;
     `RETESTS` too, with `OF` a variant whose weights are tested otherwise. `BASELINE` is the variant
     that all are compared with, each seed of `SEEDS` with its own.
     """
@@ -103,17 +115,24 @@ def _variants(section: Any, where: str) -> Iterator[Variant]:
         yield Variant(str(name), {k: v for k, v in changes.items() if k != "OF"}, changes.get("OF"))
 
 
-def run_study(study: Study, world: World, opts: list[str]) -> None:
-    """Train and test every variant with every seed; what is done already is left as it is.
+def run_study(
+    study: Study, world: World, opts: list[str], only: Collection[str] | None = None
+) -> None:
+    """Train and test every variant, or `only` some, with every seed; what is done already stays.
 
     Seeds come one after the other, so that after each all variants can be compared. What another
     command is at work on is left to it: the same command, started twice, shares the work.
+    UserError where a name is unknown, or where a configuration is wrong, before the first training.
     """
     plan = {
         (variant.name, seed): study.configuration(variant, seed, opts)
         for seed in study.seeds
         for variant in study.variants.values()
-    }  # all of it, so that a wrong key is told before the first training
+    }
+    if only is not None:
+        for name in only:
+            study.check_name(name)
+        plan = {(name, seed): cfg for (name, seed), cfg in plan.items() if name in only}
     count = -1
     while plan and len(plan) != count:
         count = len(plan)

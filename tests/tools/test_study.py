@@ -1,5 +1,6 @@
 """A study trains, goes on where it stopped, and reports."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,15 +55,27 @@ def test_a_study_goes_on_where_it_stopped_and_reports(
     ]
     again = run(desk)
     assert len(runs) == 5
-    rows = {
-        line.split(" | ")[0].strip("| "): line.split(" | ")
-        for line in again.out.splitlines()
-        if line.startswith("| ")
-    }
-    assert {"dense", "full, method", "full, dense"} < rows.keys()
-    assert rows["dense"][1] == "2"
-    assert rows["dense"][12] == "–"  # it is not compared with itself
-    assert "[" in rows["full, method"][12]
+    tables = [
+        {
+            row.split(" | ")[0].strip("| "): row.strip("| ").split(" | ")
+            for row in table.splitlines()
+        }
+        for table in again.out.split("\n\n")
+        if table.startswith("| ")
+    ]
+    summary, retests, *by_joint = tables
+    assert {"dense", "full, method", "full, dense"} < summary.keys()
+    assert summary["dense"][1] == "2"
+    assert summary["dense"][4] == "–"  # it is not compared with itself
+    assert "[" in summary["full, method"][4]
+    assert retests["full, dense"][1] == "full, method"
+    assert "[" in retests["full, dense"][2]
+    scores = json.loads((runs[1] / "results.json").read_text())["scores"]
+    other = json.loads((runs[4] / "results.json").read_text())["scores"]
+    for table, mean in zip(by_joint, ("Mean", "Mean@0.1"), strict=True):
+        assert float(table["full, method"][-1]) == pytest.approx(
+            (scores[mean] + other[mean]) / 2, abs=0.006
+        )
     folder = desk.folder / "output/synthetic/pose_tokenpose_s/study"
     assert (folder / "RESULTS.md").exists()
     assert (folder / "curves.png").exists()
@@ -102,6 +115,34 @@ def test_two_commands_share_a_study(desk: Desk, monkeypatch: pytest.MonkeyPatch)
     done = run(desk)
     assert done.code == 0, done.err
     assert runs == ["dense", "full_method", "dense", "full_method"]
+
+
+def test_each_seed_can_start_from_weights_of_its_own(desk: Desk) -> None:
+    start = "{seed}/weights.pth"
+    changed = STUDY | {"VARIANTS": STUDY["VARIANTS"] | {"dense": {"MODEL.PRETRAINED": start}}}
+    path = desk.folder / "study.yaml"
+    path.write_text(yaml.safe_dump(changed))
+    study = load_study(path)
+    starts = [
+        study.configuration(study.variants["dense"], seed, []).MODEL.PRETRAINED for seed in (0, 3)
+    ]
+    assert starts == ["0/weights.pth", "3/weights.pth"]
+
+
+def test_only_what_is_named_is_trained(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, train = [], Trainer.run
+
+    def spy(trainer: Trainer) -> None:
+        runs.append(trainer.folder.parent.name)
+        train(trainer)
+
+    monkeypatch.setattr(Trainer, "run", spy)
+    run(desk, "--only", "full, methods").fails_with("'full, methods', only dense, full, method")
+    done = run(desk, "--only", "full, method", "--only", "full, dense", "TRAIN.END_EPOCH", 1)
+    assert done.code == 0, done.err
+    assert runs == ["full_method", "full_method"]
+    assert "| full, dense | 2 |" in done.out
+    assert "| dense |" not in done.out
 
 
 @pytest.mark.parametrize(
