@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
@@ -13,9 +13,9 @@ setup(
     description="TokenPose with a sparse joint mask and dynamic attention pruning, on MPII",
     license="MIT",
     python_requires=">=3.10",
-    # Named one by one and with a plain package_dir, so that the editable install is a path entry
+    # Named as a list and with a plain package_dir, so that the editable install is a path entry
     # that editors and type checkers follow.
-    packages=["lib", "lib.config", "lib.core", "lib.dataset", "lib.models", "lib.utils"],
+    packages=find_packages(include=("lib", "lib.*")),
     package_dir={"": "."},
-    package_data={"lib.core": ["inspection.html"]},
+    package_data={"lib.core.inspection": ["page.html"]},
 )

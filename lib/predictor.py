@@ -13,7 +13,7 @@ from lib.config import load_cfg
 from lib.config.check import check
 from lib.core.inference import predict
 from lib.core.model_file import load_runner
-from lib.core.people import Person
+from lib.core.prediction.people import Person
 from lib.dataset.skeleton import skeleton_of
 from lib.dataset.transforms import box_to_view, crop_image, crop_matrix, fault_of_box
 from lib.utils.distributed import choose_device

@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 
 from lib.config import load_cfg
-from lib.core import benchmark, benchmark_plot
-from lib.core.benchmark_data import decode_ms, loader_rates
-from lib.core.benchmark_training import watching_cost
+from lib.core.benchmark import measure, plot
+from lib.core.benchmark.data import decode_ms, loader_rates
+from lib.core.benchmark.training import watching_cost
 from lib.core.results import write_json
 from lib.core.runtime import PRECISIONS, RUNTIMES
 from lib.utils.arguments import command_parser, one_of, overrides, positive, several
@@ -54,7 +54,7 @@ def main() -> None:
     cfg = load_cfg(arguments.cfg, overrides(arguments))
     tune()
     device = join_world(cfg.GPUS).device
-    machine = benchmark.describe_machine(device) | {"load": f"{os.getloadavg()[0]:.2f}"}
+    machine = measure.describe_machine(device) | {"load": f"{os.getloadavg()[0]:.2f}"}
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     content: dict = {"machine": machine}
     if arguments.data:
@@ -67,26 +67,24 @@ def main() -> None:
         content["decode ms/image"] = decode_ms(cfg, device)
         print(f"decode: {content['decode ms/image']:.3f} ms/image")
     elif arguments.growth:
-        rows = benchmark.growth_rows(
-            cfg, device, runtimes=arguments.runtime, rounds=arguments.rounds
-        )
+        rows = measure.growth_rows(cfg, device, runtimes=arguments.runtime, rounds=arguments.rounds)
         for tokens, part in rows.items():
-            print(f"\n{tokens} visual tokens\n{benchmark.as_table(part)}", flush=True)
+            print(f"\n{tokens} visual tokens\n{measure.as_table(part)}", flush=True)
         if arguments.plot:
-            save_image(arguments.plot, benchmark_plot.growth_picture(rows))
-        content["growth"] = {str(n): benchmark.as_json(part) for n, part in rows.items()}
+            save_image(arguments.plot, plot.growth_picture(rows))
+        content["growth"] = {str(n): measure.as_json(part) for n, part in rows.items()}
     else:
-        rows = benchmark.inference_rows(
+        rows = measure.inference_rows(
             cfg, device, precisions=arguments.precision, batches=arguments.batch,
             runtimes=arguments.runtime, rounds=arguments.rounds,
         )  # fmt: skip
         if not arguments.no_training:
-            rows += benchmark.training_rows(
+            rows += measure.training_rows(
                 cfg, device, precisions=arguments.precision, batches=arguments.train_batch,
                 rounds=arguments.rounds,
             )  # fmt: skip
-        print(benchmark.as_table(rows))
-        content["rows"] = benchmark.as_json(rows)
+        print(measure.as_table(rows))
+        content["rows"] = measure.as_json(rows)
     if arguments.json:
         write_json(Path(arguments.json), content)
 

@@ -6,7 +6,7 @@ What is written is compared with PyTorch on real pictures first, and not kept wh
 import argparse
 from pathlib import Path
 
-from lib.core.export import ENDINGS, crops_of_pictures, crops_of_set, export
+from lib.core.export.write import ENDINGS, crops_of_pictures, crops_of_set, export
 from lib.core.session import open_session
 from lib.utils.arguments import command_parser, overrides
 from lib.utils.errors import run_command

@@ -6,7 +6,7 @@ Writes a page, index.html, and pictures: what pruning leaves, where each joint l
 import argparse
 from pathlib import Path
 
-from lib.core.inspection_files import inspect_checkpoint
+from lib.core.inspection.files import inspect_checkpoint
 from lib.core.session import open_session
 from lib.utils.arguments import command_parser, numbers, overrides
 from lib.utils.errors import run_command

@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from lib.core.run_plots import draw_runs
-from lib.core.runs import read_runs
+from lib.core.runs.plots import draw_runs
+from lib.core.runs.read import read_runs
 from lib.utils.errors import UserError, run_command
 from lib.utils.plot import save_figures
 

@@ -8,8 +8,8 @@ import os
 import signal
 from pathlib import Path
 
-from lib.core.detectors import KINDS, MIN_SCORE, make_finder
-from lib.core.prediction import WRITES, Prediction
+from lib.core.prediction.detectors import KINDS, MIN_SCORE, make_finder
+from lib.core.prediction.run import WRITES, Prediction
 from lib.core.session import open_session
 from lib.dataset.boxes import read_boxes
 from lib.dataset.media import gather_media, hush_codecs

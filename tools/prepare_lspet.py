@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lib.dataset.lspet_release import read_lspet
-from lib.dataset.mpii_prepare import prepare_mpii
+from lib.dataset.release.lspet import read_lspet
+from lib.dataset.release.prepare import prepare_mpii
 from lib.utils.errors import run_command
 
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lib.dataset.mpii_prepare import prepare_mpii
-from lib.dataset.mpii_release import read_apart
+from lib.dataset.release.mpii import read_apart
+from lib.dataset.release.prepare import prepare_mpii
 from lib.utils.errors import run_command
 
 

@@ -6,8 +6,8 @@ Goes on where the last command stopped; --report only writes what is done so far
 import argparse
 
 from lib.core.session import open_session
-from lib.core.study import load_study, run_study
-from lib.core.study_report import write_report
+from lib.core.study.report import write_report
+from lib.core.study.run import load_study, run_study
 from lib.utils.errors import UserError, run_command
 
 

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.dataset.mpii_prepare import ground_truth
+from lib.dataset.release.prepare import ground_truth
 from lib.dataset.synthetic_drawing import draw_scene
 from lib.dataset.synthetic_pose import Pose, sample_pose
 from lib.utils.errors import UserError

@@ -15,7 +15,7 @@ import torch
 from desk import ROOT, Desk, Outcome
 
 from lib.config import load_cfg
-from lib.core import people, prediction
+from lib.core.prediction import people, run
 from lib.dataset.media import Medium, Video, read_picture, writing_video
 from lib.models import build_model
 from lib.predictor import Predictor
@@ -255,7 +255,7 @@ def test_a_video_that_is_interrupted_keeps_what_was_done(
         done.append(words)
         paint(*words)
 
-    monkeypatch.setattr(prediction, "paint_people", paint_some)
+    monkeypatch.setattr(run, "paint_people", paint_some)
     if error is KeyboardInterrupt:
         outcome = predict(desk, clip)
         assert outcome.code == 130
@@ -290,9 +290,9 @@ def test_sigterm_keeps_what_was_done(desk: Desk, weights: Path) -> None:
 def test_a_camera_needs_a_screen(
     desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction, "has_screen", lambda: False)
+    monkeypatch.setattr(run, "has_screen", lambda: False)
     predict(desk, 0).fails_with("screen")
-    monkeypatch.setattr(prediction, "has_screen", lambda: True)
+    monkeypatch.setattr(run, "has_screen", lambda: True)
     outcome = predict(desk, 93)
     assert "no camera 93" in outcome.err
     assert outcome.code == 2
@@ -320,9 +320,9 @@ def test_the_camera_is_shown_until_its_window_is_closed(
         video.medium, video.length = medium, 0
         return video
 
-    monkeypatch.setattr(prediction, "has_screen", lambda: True)
-    monkeypatch.setattr(prediction, "Window", Window)
-    monkeypatch.setattr(prediction, "Video", from_clip)
+    monkeypatch.setattr(run, "has_screen", lambda: True)
+    monkeypatch.setattr(run, "Window", Window)
+    monkeypatch.setattr(run, "Video", from_clip)
     outcome = predict(desk, 0)
     assert outcome.code == 0, outcome.err
     assert len(shown) == 3

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from desk import Desk
 
-from lib.core.study import load_study
+from lib.core.study.run import load_study
 from lib.core.trainer import Trainer
 
 STUDY = {
@@ -79,6 +79,7 @@ def test_a_study_goes_on_where_it_stopped_and_reports(
     folder = desk.folder / "output/synthetic/pose_tokenpose_s/study"
     assert (folder / "RESULTS.md").exists()
     assert (folder / "curves.png").exists()
+    assert (folder / "seeds.png").exists()
 
 
 def test_a_changed_variant_is_trained_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Time, work and memory of the variants, for tools/benchmark.py."""

@@ -1,0 +1,1 @@
+"""What the network looks at and what it prunes, for tools/inspect_sparsity.py."""

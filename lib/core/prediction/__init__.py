@@ -1,0 +1,1 @@
+"""People in pictures and videos, for tools/predict.py."""

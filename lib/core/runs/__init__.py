@@ -1,0 +1,1 @@
+"""Runs that are over, read and drawn, for tools/plot.py."""

@@ -1,0 +1,1 @@
+"""Variants compared, for tools/study.py."""

@@ -1,0 +1,1 @@
+"""Official releases made into MPII's layout."""
