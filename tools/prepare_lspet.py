@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lib.dataset.release.lspet import read_lspet
-from lib.dataset.release.prepare import prepare_mpii
+from lib.dataset.release.prepare import prepare
 from lib.utils.errors import run_command
 
 
@@ -23,7 +23,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Prepare the folder that the command line asks for."""
-    prepare_mpii(**vars(parse_arguments()), read=read_lspet, say=print)
+    prepare(**vars(parse_arguments()), read=read_lspet, say=print)
 
 
 if __name__ == "__main__":

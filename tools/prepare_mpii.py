@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lib.dataset.release.mpii import read_apart
-from lib.dataset.release.prepare import prepare_mpii
+from lib.dataset.release.prepare import prepare
 from lib.utils.errors import run_command
 
 
@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Prepare the folder that the command line asks for."""
     arguments = parse_arguments()
-    prepare_mpii(**vars(arguments), read=read_apart, say=print)
+    prepare(**vars(arguments), read=read_apart, say=print)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Compare variants: python tools/study.py --study FILE [--report] [KEY VALUE ...].
+"""Compare variants: python tools/study.py --study FILE [--only NAME | --report] [KEY VALUE ...].
 
-Goes on where the last command stopped; --report only writes what is done so far.
+Goes on where the last command stopped; --only trains and tests some, --report only writes what is
+done so far.
 """
 
 import argparse
@@ -15,12 +16,10 @@ def main() -> None:
     """Train and test every variant of the study with every seed; write RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True, metavar="FILE", help="the YAML study")
-    parser.add_argument("--report", action="store_true", help="train nothing, write the report")
-    parser.add_argument(
-        "--only",
-        action="append",
-        metavar="NAME",
-        help="train and test this variant now, again for more",
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--report", action="store_true", help="train nothing, write the report")
+    how.add_argument(
+        "--only", action="append", metavar="NAME", help="this variant now; repeat it for more"
     )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys of all")
     arguments = parser.parse_intermixed_args()
@@ -30,10 +29,11 @@ def main() -> None:
             run_study(study, session.world, arguments.opts, arguments.only)
         if session.world.is_first:
             path = write_report(study, session.world.device, arguments.opts)
-            if path is None:
+            if path is not None:
+                print(path.read_text())
+                print(f"report and plots: {path.parent}")
+            elif arguments.report:
                 raise UserError(f"{study.path}: no variant is tested yet; run it without --report")
-            print(path.read_text())
-            print(f"report and plots: {path.parent}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from lib.utils.files import read_json
 from lib.utils.text import brief, can_be_path
 
 _MOST_TRIES = 10  # people in a row whose pictures may be unreadable
-_FARTHEST = 1e6  # pixels; no picture is as large
+FARTHEST = 1e6  # pixels; no picture is as large
+LOWERED = 15  # pixels at scale 1, by which boxes lie below MPII's positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ def _read_record(entry: Any, num_joints: int, with_joints: bool, where: str) -> 
         visible = _read_numbers(entry, "joints_vis", (num_joints,), where)
     return Record(
         image=image,
-        center=center + np.array([0, 15 * scale]) - 1,
+        center=center + np.array([0, LOWERED * scale]) - 1,
         scale=np.full(2, 1.25 * scale),
         joints=joints.astype(np.float32),
         visible=(visible > 0).astype(np.float32),
@@ -87,7 +88,7 @@ def _read_numbers(entry: dict, key: str, shape: tuple[int, ...], where: str) -> 
         raise UserError(f"{where}: `{key}` should hold numbers in the shape {shape}") from None
     if numbers.shape != shape:
         raise UserError(f"{where}: `{key}` has the shape {numbers.shape}, it should have {shape}")
-    if not (np.abs(numbers) < _FARTHEST).all():  # nan is not either
+    if not (np.abs(numbers) < FARTHEST).all():  # nan is not either
         raise UserError(
             f"{where}: `{key}` holds a number that is not finite or beyond all pictures"
         )

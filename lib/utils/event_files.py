@@ -28,8 +28,8 @@ _LARGEST = 1 << 16  # bytes of an event that is read; pictures are larger, and t
 class EventLog:
     """A new event file in a folder; what is added is in it when the call returns.
 
-    tensorboardX's SummaryWriter leaves the writing to a thread: a run that ends, however, may lose
-    what it said last, and one whose disk is full waits for ever. Here it is a UserError.
+    tensorboardX's SummaryWriter leaves the writing to a thread: a run may lose what it said last,
+    whatever ends it, and one whose disk is full waits for ever. Here a full disk is a UserError.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from desk import Desk
 
+from lib.core.evaluate import load_gt, load_predictions
 from lib.core.study.run import load_study
+from lib.core.study.significance import difference, hits
 from lib.core.trainer import Trainer
 
 STUDY = {
@@ -25,6 +28,11 @@ def run(desk: Desk, *words: object) -> object:
         path.write_text(yaml.safe_dump(STUDY, sort_keys=False))
     places = ("OUTPUT_DIR", desk.folder / "output", "LOG_DIR", desk.folder / "log")
     return desk.run("study", "--study", path, *words, *places, "DATASET.ROOT", desk.data)
+
+
+def told(a: np.ndarray, b: np.ndarray) -> str:
+    found = difference(a, b)
+    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
 def test_a_study_goes_on_where_it_stopped_and_reports(
@@ -55,6 +63,8 @@ def test_a_study_goes_on_where_it_stopped_and_reports(
     ]
     again = run(desk)
     assert len(runs) == 5
+    seeds, place = ("seed_0", "seed_3"), desk.folder / "output/synthetic/pose_tokenpose_s/study"
+    folders = [place / name for name in ("dense", "full_method", "full_dense")]
     tables = [
         {
             row.split(" | ")[0].strip("| "): row.strip("| ").split(" | ")
@@ -67,24 +77,29 @@ def test_a_study_goes_on_where_it_stopped_and_reports(
     assert {"dense", "full, method", "full, dense"} < summary.keys()
     assert summary["dense"][1] == "2"
     assert summary["dense"][4] == "–"  # it is not compared with itself
-    assert "[" in summary["full, method"][4]
+    gt = load_gt(desk.data / "annot/gt_valid.mat")
+    found = {
+        name: np.stack([hits(load_predictions(folder / seed / "pred.mat"), gt) for seed in seeds])
+        for name, folder in zip(("dense", "full", "retest"), folders, strict=True)
+    }
+    assert summary["full, method"][4].strip("*") == told(found["dense"], found["full"])
+    assert summary["full, dense"][4].strip("*") == told(found["dense"], found["retest"])
     assert retests["full, dense"][1] == "full, method"
-    assert "[" in retests["full, dense"][2]
+    assert retests["full, dense"][2].strip("*") == told(found["full"], found["retest"])
     scores = json.loads((runs[1] / "results.json").read_text())["scores"]
     other = json.loads((runs[4] / "results.json").read_text())["scores"]
     for table, mean in zip(by_joint, ("Mean", "Mean@0.1"), strict=True):
         assert float(table["full, method"][-1]) == pytest.approx(
             (scores[mean] + other[mean]) / 2, abs=0.006
         )
-    folder = desk.folder / "output/synthetic/pose_tokenpose_s/study"
-    assert (folder / "RESULTS.md").exists()
-    assert (folder / "curves.png").exists()
-    assert (folder / "seeds.png").exists()
+    for name in ("RESULTS.md", "curves.png", "seeds.png"):
+        assert (place / name).exists()
 
 
 def test_a_changed_variant_is_trained_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a variant of the same name left behind is not gone on from."""
+    """What a variant of the same name left behind is not gone on from, nor are its tests kept."""
     begun, train = [], Trainer.run
+    retest = desk.folder / "output/synthetic/pose_tokenpose_s/study/full_dense/seed_0/pred.mat"
 
     def spy(trainer: Trainer) -> None:
         begun.append((trainer.folder.parent.name, trainer.progress.epoch))
@@ -93,11 +108,13 @@ def test_a_changed_variant_is_trained_anew(desk: Desk, monkeypatch: pytest.Monke
     monkeypatch.setattr(Trainer, "run", spy)
     assert run(desk).code == 0
     begun.clear()
+    before = load_predictions(retest)
     changed = STUDY | {"VARIANTS": STUDY["VARIANTS"] | {"full, method": {"TRAIN.LR": 0.01}}}
     (desk.folder / "study.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     done = run(desk)
     assert "begun anew, since these are others now: TRAIN.LR" in done.err
     assert begun == [("full_method", 0)] * 2
+    assert (load_predictions(retest) != before).any()
 
 
 def test_two_commands_share_a_study(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,12 +155,43 @@ def test_only_what_is_named_is_trained(desk: Desk, monkeypatch: pytest.MonkeyPat
         train(trainer)
 
     monkeypatch.setattr(Trainer, "run", spy)
-    run(desk, "--only", "full, methods").fails_with("'full, methods', only dense, full, method")
+    run(desk, "--only", "methods").fails_with("'methods', only 'dense', 'full, method'")
+    run(desk, "--only", "full, dense").fails_with(
+        "'full, method', seed 0, which is not trained yet"
+    )
+    assert run(desk, "--only", "dense", "--report").code == 2
     done = run(desk, "--only", "full, method", "--only", "full, dense", "TRAIN.END_EPOCH", 1)
     assert done.code == 0, done.err
     assert runs == ["full_method", "full_method"]
     assert "| full, dense | 2 |" in done.out
     assert "| dense |" not in done.out
+    assert run(desk, "--only", "full, dense", "TRAIN.END_EPOCH", 1).code == 0
+
+
+def test_nothing_is_trained_that_cannot_be_finished(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "run", lambda trainer: pytest.fail("a training began"))
+    run(desk, "DATASET.TEST_SET", "nobody").fails_with("has no annot/gt_nobody.mat")
+    changes = {"full, method": {"MODEL.PRETRAINED": "none/{seed}.pth"}}
+    path = desk.folder / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY | {"VARIANTS": STUDY["VARIANTS"] | changes}))
+    run(desk).fails_with("'full, method', seed 0, starts from none/0.pth, which is not there")
+
+
+def test_a_command_without_work_is_no_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it was asked for is another command's already."""
+    train = Trainer.run
+
+    def spy(trainer: Trainer) -> None:
+        other = run(desk, "--only", "dense", "SEED", 7)
+        assert other.code == 0, other.err
+        assert "left to the commands that are at it: dense, seed 0" in other.err
+        train(trainer)
+
+    monkeypatch.setattr(Trainer, "run", spy)
+    (desk.folder / "study.yaml").write_text(yaml.safe_dump(STUDY | {"SEEDS": [0]}))
+    assert run(desk, "--only", "dense", "SEED", 7).code == 0
 
 
 @pytest.mark.parametrize(
@@ -169,4 +217,20 @@ def test_a_bad_study_is_told_in_one_line(desk: Desk, change: dict, told: str) ->
 def test_every_study_here_loads(path: Path) -> None:
     study = load_study(path)
     for variant in study.variants.values():
-        study.configuration(variant, study.seeds[0], [])
+        for seed in study.seeds:
+            study.configuration(variant, seed, [])
+
+
+def test_photographs_start_from_what_synthetic_people_leave() -> None:
+    """Each variant from its own network, and from that of the same seed."""
+    studies = Path(__file__).parents[2] / "experiments"
+    real, made = (load_study(studies / name / "study.yaml") for name in ("lspet", "synthetic"))
+    for variant in real.variants.values():
+        for seed in real.seeds:
+            if variant.weights_of is None:
+                twin = made.variants[variant.name]
+                folder = made.folder(made.configuration(twin, seed, []), twin, seed)
+                start = real.configuration(variant, seed, []).MODEL.PRETRAINED
+                assert Path(start) == folder / "final_state.pth"
+                changes = {k: v for k, v in variant.changes.items() if k != "MODEL.PRETRAINED"}
+                assert changes == twin.changes

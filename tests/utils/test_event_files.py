@@ -41,8 +41,10 @@ def test_a_restart_replaces_what_it_repeats(tmp_path: Path) -> None:
 
 def test_what_is_added_is_there_at_once_and_stays(tmp_path: Path) -> None:
     """Whatever ends the run afterwards, and however soon it begins again."""
+    logs = []  # kept open, as closing a file writes what is left
     for run in range(3):
-        EventLog(tmp_path).add_scalar("a", run, run)
+        logs.append(EventLog(tmp_path))
+        logs[-1].add_scalar("a", run, run)
         assert read_scalars(tmp_path)[0]["a"][run] == run
     assert list(read_scalars(tmp_path)[0]["a"]) == [0, 1, 2]
 

@@ -14,12 +14,10 @@ from lib.core.benchmark.measure import count_macs, interleave
 from lib.core.evaluate import load_gt, load_predictions, pckh_by_part
 from lib.core.runs.plots import scores_by_epoch
 from lib.core.study.plots import scores_by_seed
-from lib.core.study.run import Study, Variant, is_done
+from lib.core.study.run import Study, Variant, gt_path, is_done
 from lib.core.study.significance import Difference, difference, hits
-from lib.dataset import build_dataset
 from lib.models import build_model
 from lib.utils.drawing import save_image
-from lib.utils.errors import UserError
 from lib.utils.files import read_json, replacing
 from lib.utils.plot import picture
 from lib.utils.text import markdown_table
@@ -51,10 +49,7 @@ def write_report(study: Study, device: torch.device, opts: list[str]) -> Path | 
     if not rows:
         return None
     cfg = next(iter(rows.values())).cfg
-    gt_path = build_dataset(cfg, "test").gt_path
-    if gt_path is None:
-        raise UserError(f"{study.path}: {cfg.DATASET.TEST_SET} has no annotation to score with")
-    gt = load_gt(gt_path)
+    gt = load_gt(gt_path(study, cfg))
     people = gt["jnt_missing"].shape[1]
     sections = [
         f"# {study.path.stem}",

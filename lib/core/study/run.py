@@ -17,6 +17,8 @@ from lib.config.load import read_yaml
 from lib.core import state
 from lib.core.tester import score_checkpoint
 from lib.core.trainer import Trainer
+from lib.dataset import rooted
+from lib.dataset.mpii import find_gt
 from lib.utils.distributed import World, any_of
 from lib.utils.errors import UserError
 from lib.utils.text import some
@@ -54,12 +56,15 @@ class Study:
         ]
         return load_cfg(self.cfg, [*changes, "SEED", seed, "AUTO_RESUME", True, *opts])
 
+    def retests_of(self, name: str) -> list[Variant]:
+        """Those that test the weights of a variant."""
+        return [variant for variant in self.variants.values() if variant.weights_of == name]
+
     def check_name(self, name: str) -> None:
         """UserError where there is no such variant."""
         if name not in self.variants:
-            raise UserError(
-                f"{self.path}: there is no variant {name!r}, only {', '.join(self.variants)}"
-            )
+            known = ", ".join(repr(known) for known in self.variants)
+            raise UserError(f"{self.path}: there is no variant {name!r}, only {known}")
 
     def folder(self, cfg: CfgNode, variant: Variant | None = None, seed: int = 0) -> Path:
         """Where the study's results lie, or those of a variant and seed."""
@@ -122,7 +127,8 @@ def run_study(
 
     Seeds come one after the other, so that after each all variants can be compared. What another
     command is at work on is left to it: the same command, started twice, shares the work.
-    UserError where a name is unknown, or where a configuration is wrong, before the first training.
+    UserError, before the first training, where a name is unknown, a configuration is wrong, the
+    people to test on have no annotation, or weights to start from or to test are not there.
     """
     plan = {
         (variant.name, seed): study.configuration(variant, seed, opts)
@@ -133,6 +139,7 @@ def run_study(
         for name in only:
             study.check_name(name)
         plan = {(name, seed): cfg for (name, seed), cfg in plan.items() if name in only}
+    _check(study, plan, opts)
     count = -1
     while plan and len(plan) != count:
         count = len(plan)
@@ -142,6 +149,25 @@ def run_study(
     if plan:
         left = [f"{name}, seed {seed}" for name, seed in plan]
         log.info("left to the commands that are at it: %s", some(left))
+
+
+def _check(study: Study, plan: Mapping[tuple[str, int], CfgNode], opts: list[str]) -> None:
+    gt_path(study, next(iter(plan.values())))
+    for (name, seed), cfg in plan.items():
+        start, owner = rooted(cfg, cfg.MODEL.PRETRAINED), study.variants[name].weights_of
+        made_here = study.folder(cfg) in start.parents  # by a variant before this one
+        if owner is None and cfg.MODEL.PRETRAINED and not (start.is_file() or made_here):
+            raise UserError(
+                f"{study.path}: {name!r}, seed {seed}, starts from {start}, which is not there: "
+                "make it first"
+            )
+        if owner is not None and (owner, seed) not in plan:
+            trained = study.configuration(study.variants[owner], seed, opts)
+            if not is_done(study.folder(trained, study.variants[owner], seed), trained):
+                raise UserError(
+                    f"{study.path}: {name!r} tests the weights of {owner!r}, seed {seed}, which is "
+                    "not trained yet: choose it too"
+                )
 
 
 def _run(
@@ -161,7 +187,11 @@ def _run(
             return done
         log.info("%s, seed %d", name, seed)
         if variant.weights_of is None:
-            _forget_others(folder, cfg)
+            if world.is_first:
+                _forget_others(folder, cfg)
+                for retest in study.retests_of(name):  # they are of the weights of before
+                    (study.folder(cfg, retest, seed) / "results.json").unlink(missing_ok=True)
+            any_of([True], world)  # no other process looks before that is done
             logs = Path(cfg.LOG_DIR) / folder.relative_to(cfg.OUTPUT_DIR)
             Trainer(cfg, world, folder, logs).run()
         score_checkpoint(cfg, world, folder, trained / "final_state.pth")
@@ -186,6 +216,17 @@ def _take(lock: FileLock) -> bool:
     except Timeout:
         return False
     return True
+
+
+def gt_path(study: Study, cfg: CfgNode) -> Path:
+    """What the people are scored with whom a configuration tests on; UserError without."""
+    path = find_gt(rooted(cfg, cfg.DATASET.ROOT), cfg.DATASET.TEST_SET)
+    if path is None:
+        raise UserError(
+            f"{study.path}: {rooted(cfg, cfg.DATASET.ROOT)} has no annot/gt_"
+            f"{cfg.DATASET.TEST_SET}.mat, with which variants are scored"
+        )
+    return path
 
 
 def is_done(folder: Path, cfg: CfgNode) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.dataset.mpii import FARTHEST, LOWERED
 from lib.dataset.release.mpii import Person, Release
 from lib.dataset.skeleton import MPII
 from lib.dataset.transforms import PIXELS_PER_SCALE
@@ -29,7 +30,6 @@ NECK, HEAD = 8, 9
 
 LEAST_JOINTS = 10
 LEAST_HEAD = 6.0  # pixels from neck to head top
-RAISED = 15  # pixels at scale 1, by which MPII's positions lie above the middle
 HEAD_BOX = 5 / 3  # its diagonal by the head's length, of which PCKh takes 0.6
 
 
@@ -54,14 +54,18 @@ def read_lspet(path: Path) -> Release:
         )
     release = Release()
     for number, (x, y, annotated) in enumerate(joints.astype(np.float64).transpose(2, 1, 0), 1):
-        there = (annotated != 0) & np.isfinite(x) & np.isfinite(y)
-        person = _person(f"im{number:05d}.jpg", number, np.stack([x, y], axis=1), there)
+        points = np.stack([x, y], axis=1)
+        there = (annotated > 0) & (np.abs(points) < FARTHEST).all(axis=1)  # nan is in neither
+        person = _person(f"im{number:05d}.jpg", number, points, there)
         if isinstance(person, str):
             release.left_out[f"people {person}"] += 1
         else:
             release.train.append(person)
-    if not release.train:
-        raise UserError(f"{path} has nobody with neck, head top and {LEAST_JOINTS} joints")
+    if len(release.train) < 2:  # to train on, and to test on
+        raise UserError(
+            f"{path} has {len(release.train)} people with neck, head top and {LEAST_JOINTS} "
+            "joints: give joints.mat of LSPET"
+        )
     return release
 
 
@@ -87,7 +91,7 @@ def _person(image: str, number: int, points: np.ndarray, there: np.ndarray) -> P
     box = head.mean(axis=0) + HEAD_BOX * (np.sort(head, axis=0) - head.mean(axis=0))
     return Person(
         image=image,
-        center=(float(x), float(y) - RAISED * scale),
+        center=(float(x), float(y) - LOWERED * scale),
         scale=scale,
         joints=joints,
         annotated=annotated,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.dataset.release.mpii import Person, Release, read_release
+from lib.dataset.release.mpii import Person, Release
 from lib.utils.errors import UserError
 from lib.utils.files import replacing
 from lib.utils.mat import write_mat
@@ -27,27 +27,27 @@ VALID_SHARE = 2958 / 28883
 FILES = ("train.json", "valid.json", "trainval.json", "test.json", "gt_valid.mat")
 
 
-def prepare_mpii(
+def prepare(
     mat: Path,
     images: Path,
     out: Path,
     *,
+    read: Callable[[Path], Release],
     valid: Path | None = None,
     separate_images: bool = False,
     allow_missing: bool = False,
     overwrite: bool = False,
-    read: Callable[[Path], Release] = read_release,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Make a folder `out` of MPII's layout from a release's .mat file and images (folder or .zip).
 
     Writes annot/{train,valid,trainval,test}.json (test where the release has test people) and
-    annot/gt_valid.mat, and links the images.
+    annot/gt_valid.mat, and links the images. `read` reads the .mat file, such as `read_apart` that
+    of MPII and `read_lspet` that of LSPET.
     `valid` names the people to validate on, everybody else trains; without it videos are drawn.
     `separate_images` leaves those out of train who share an image with a person of valid, as the
     published train.json does. `allow_missing` leaves out people whose image is missing.
-    `read` reads the .mat file: read_release, read_apart where a crash must not end the program, or
-    another release's.
+    `overwrite` replaces annotation that is there, and removes what the release has no people for.
     `say` takes the report, a line a call. UserError, with nothing written, on any bad input.
     """
     present = image_names(images)
@@ -235,6 +235,9 @@ def _write(
             link.symlink_to(images.resolve())
             say(f"linked {link} -> {images.resolve()}")
         write_annotation(out, sets)
+        for name in FILES:
+            if name.endswith(".json") and Path(name).stem not in sets:
+                (out / "annot" / name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {out} ({error}): mend --out") from error
 

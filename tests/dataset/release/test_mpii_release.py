@@ -6,6 +6,7 @@ import runpy
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from scipy.io import loadmat, savemat
 
 from lib.dataset.mpii import read_records
 from lib.dataset.release.mpii import read_apart, read_release
-from lib.dataset.release.prepare import VALID_SHARE, match_people, prepare_mpii, split_by_video
+from lib.dataset.release.prepare import VALID_SHARE, match_people, split_by_video
+from lib.dataset.release.prepare import prepare as prepare_any
 from lib.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 EMPTY = np.zeros((0, 0))
+prepare = partial(prepare_any, read=read_release)
 FILES = ["gt_valid.mat", "test.json", "train.json", "trainval.json", "valid.json"]
 VISIBLE = [1, "1", 0, "0", EMPTY]  # all that the release has in is_visible
 
@@ -155,7 +158,7 @@ def test_what_goes_in_comes_out(
     release: Callable[..., Path], tmp_path: Path, form: Callable[[Any], Any]
 ) -> None:
     images = release_images()
-    prepare_mpii(release(images, form), tmp_path / "pictures", tmp_path / "out")
+    prepare(release(images, form), tmp_path / "pictures", tmp_path / "out")
     sets = read(tmp_path / "out")
     put_in = [expected(one, person) for one in images if one["train"] for person in one["annorect"]]
     assert sets["trainval"] == put_in
@@ -174,7 +177,7 @@ def test_what_goes_in_comes_out(
 
 def test_ground_truth_is_that_of_valid(release: Callable[..., Path], tmp_path: Path) -> None:
     images = release_images()
-    prepare_mpii(release(images), tmp_path / "pictures", tmp_path / "out")
+    prepare(release(images), tmp_path / "pictures", tmp_path / "out")
     valid = read(tmp_path / "out")["valid"]
     truth = loadmat(tmp_path / "out" / "annot" / "gt_valid.mat")
     seen = np.array([record["joints_vis"] for record in valid]).T == 1
@@ -208,7 +211,7 @@ def test_real_annotation_survives_the_way_through_a_release(
         entry = images.setdefault(record["image"], image(record["image"], [], None))
         entry["annorect"].append(person)
     (tmp_path / "valid.json").write_text(json.dumps(records[::-1]))
-    prepare_mpii(
+    prepare(
         release(list(images.values())),
         tmp_path / "pictures",
         tmp_path / "out",
@@ -276,9 +279,7 @@ def test_odd_people(release: Callable[..., Path], tmp_path: Path) -> None:
     lines: list[str] = []
     for form in (as_structs, as_cells):
         path = release(images + empty, form)
-        prepare_mpii(
-            path, tmp_path / "pictures", tmp_path / "out", overwrite=True, say=lines.append
-        )
+        prepare(path, tmp_path / "pictures", tmp_path / "out", overwrite=True, say=lines.append)
         train = {record["image"]: record for record in read(tmp_path / "out")["train"]}
         assert [name for name in names if name in train] == ["odd6.jpg", "odd7.jpg", "odd8.jpg"]
         assert train["odd6.jpg"]["joints"][lost] == [-1, -1]
@@ -301,7 +302,7 @@ def test_listed_people_validate(release: Callable[..., Path], tmp_path: Path) ->
     path = release(images)
     lines: list[str] = []
     for separate in (False, True):
-        prepare_mpii(
+        prepare(
             path,
             tmp_path / "pictures",
             tmp_path / "out",
@@ -357,9 +358,7 @@ def test_own_split_says_that_it_does_not_compare(
     release: Callable[..., Path], tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    prepare_mpii(
-        release(release_images(30)), tmp_path / "pictures", tmp_path / "out", say=lines.append
-    )
+    prepare(release(release_images(30)), tmp_path / "pictures", tmp_path / "out", say=lines.append)
     assert any("do not compare with published" in line for line in lines)
 
 
@@ -372,10 +371,10 @@ def test_missing_images(release: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "pictures" / "000000005.jpg").mkdir()  # a folder is no image
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"5 of 62 images.* 000000003.jpg, 000000005.jpg, 0+7.jpg"):
-        prepare_mpii(path, tmp_path / "pictures", out)
+        prepare(path, tmp_path / "pictures", out)
     assert not out.exists()
     lines: list[str] = []
-    prepare_mpii(path, tmp_path / "pictures", out, allow_missing=True, say=lines.append)
+    prepare(path, tmp_path / "pictures", out, allow_missing=True, say=lines.append)
     sets = read(out)
     named = {record["image"] for records in sets.values() for record in records}
     assert named.isdisjoint([*gone, "000000005.jpg"])
@@ -390,21 +389,21 @@ def test_images_are_linked_or_left(release: Callable[..., Path], tmp_path: Path)
     with zipfile.ZipFile(archive, "w") as file:
         for picture in pictures.iterdir():
             file.write(picture, picture.name)
-    prepare_mpii(path, archive, out)
-    prepare_mpii(path, pictures, out, overwrite=True)
+    prepare(path, archive, out)
+    prepare(path, pictures, out, overwrite=True)
     assert (out / "images.zip").samefile(archive)
     assert (out / "images").samefile(pictures)
-    prepare_mpii(path, out / "images", out, overwrite=True)  # in its place already
+    prepare(path, out / "images", out, overwrite=True)  # in its place already
     assert (out / "images").resolve() == pictures
     other = tmp_path / "other"
     (other / "images").mkdir(parents=True)
     with pytest.raises(UserError, match=r"other/images exists"):
-        prepare_mpii(path, pictures, other)
+        prepare(path, pictures, other)
     assert not (other / "annot").exists()
     archive.write_bytes(archive.read_bytes()[:-30])
     for bad in (archive, tmp_path / "absent"):
         with pytest.raises(UserError, match="--images"):
-            prepare_mpii(path, bad, tmp_path / "new")
+            prepare(path, bad, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -415,7 +414,7 @@ def test_annotation_is_not_lost(
     (out / "annot").mkdir(parents=True)
     (out / "annot" / "valid.json").write_text("mine")
     with pytest.raises(UserError, match=r"valid.json already: give --overwrite"):
-        prepare_mpii(path, pictures, out)
+        prepare(path, pictures, out)
     assert tree(out) == {"annot/valid.json": b"mine"}
 
     def full(*_: Any, **__: Any) -> None:
@@ -424,10 +423,10 @@ def test_annotation_is_not_lost(
     with monkeypatch.context() as patch:
         patch.setattr("lib.utils.mat.savemat", full)
         with pytest.raises(UserError, match="No space left"):
-            prepare_mpii(path, pictures, out, overwrite=True)
+            prepare(path, pictures, out, overwrite=True)
     assert tree(out / "annot") == {"valid.json": b"mine"}
     assert sorted(entry.name for entry in out.iterdir()) == ["annot", "images"]
-    prepare_mpii(path, pictures, out, overwrite=True)
+    prepare(path, pictures, out, overwrite=True)
     assert sorted(tree(out / "annot")) == FILES
     assert sorted(entry.name for entry in out.iterdir()) == ["annot", "images"]
 
@@ -506,8 +505,18 @@ def test_person_to_validate_on_needs_a_head_box(
     del images[0]["annorect"][0]["y1"]
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"000000000.jpg .* has no head box"):
-        prepare_mpii(release(images), tmp_path / "pictures", out, valid=tmp_path / "list.json")
+        prepare(release(images), tmp_path / "pictures", out, valid=tmp_path / "list.json")
     assert not out.exists()
+
+
+def test_overwriting_leaves_no_set_of_before(release: Callable[..., Path], tmp_path: Path) -> None:
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    prepare(release(release_images()), pictures, out)
+    assert (out / "annot/test.json").exists()
+    training_people = [entry for entry in release_images() if entry["train"]]
+    prepare(release(training_people), pictures, out, overwrite=True)
+    assert not (out / "annot/test.json").exists()
+    assert (out / "annot/train.json").exists()
 
 
 def test_command(
