@@ -7,8 +7,9 @@ done so far.
 import argparse
 
 from lib.core.session import open_session
+from lib.core.study.definition import load_study
 from lib.core.study.report import write_report
-from lib.core.study.run import load_study, run_study
+from lib.core.study.run import run_study
 from lib.utils.errors import UserError, run_command
 
 

@@ -9,7 +9,7 @@ import yaml
 from desk import Desk
 
 from lib.core.evaluate import load_gt, load_predictions
-from lib.core.study.run import load_study
+from lib.core.study.definition import load_study
 from lib.core.study.significance import difference, hits
 from lib.core.trainer import Trainer
 

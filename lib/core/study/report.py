@@ -13,8 +13,9 @@ from yacs.config import CfgNode
 from lib.core.benchmark.measure import count_macs, interleave
 from lib.core.evaluate import load_gt, load_predictions, pckh_by_part
 from lib.core.runs.plots import scores_by_epoch
+from lib.core.study.definition import Study, Variant
 from lib.core.study.plots import scores_by_seed
-from lib.core.study.run import Study, Variant, gt_path, is_done
+from lib.core.study.run import gt_path, is_done
 from lib.core.study.significance import Difference, difference, hits
 from lib.models import build_model
 from lib.utils.drawing import save_image
