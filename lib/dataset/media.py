@@ -87,7 +87,9 @@ def gather_media(texts: Iterable[str]) -> list[Medium]:
     faults = []
     for text in texts:
         try:
-            found |= {medium.source: medium for medium in find_media(text)}
+            for medium in find_media(text):
+                is_file = medium.kind != "camera"
+                found.setdefault(os.path.realpath(medium.source) if is_file else text, medium)
         except UserError as error:
             faults.append(str(error))
     if not found:

@@ -215,7 +215,9 @@ def test_each_file_is_taken_once_and_the_rest_goes_on(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = str(folder / "a.png")
-    assert names(gather_media([one, str(folder / "none.jpg"), one])) == ["a.png"]
+    same = str(folder / "../" / folder.name / "a.png")
+    assert names(gather_media([one, str(folder / "none.jpg"), same, one])) == ["a.png"]
+    assert [medium.source for medium in gather_media(["0", "1", "0"])] == ["0", "1"]
     (line,) = caplog.messages
     assert "none.jpg" in line
     with pytest.raises(UserError, match=r"x\.jpg.*y\.jpg"):
