@@ -56,12 +56,12 @@ def run_study(
 def _check(study: Study, plan: Mapping[tuple[str, int], CfgNode], opts: list[str]) -> None:
     gt_path(study, next(iter(plan.values())))
     for (name, seed), cfg in plan.items():
-        start, owner = rooted(cfg, cfg.MODEL.PRETRAINED), study.variants[name].weights_of
-        made_here = study.folder(cfg) in start.parents  # by a variant before this one
-        if owner is None and cfg.MODEL.PRETRAINED and not (start.is_file() or made_here):
+        owner = study.variants[name].weights_of
+        made_here = study.folder(cfg) in rooted(cfg, cfg.MODEL.PRETRAINED).parents
+        if owner is None and _lacks_start(cfg) and not made_here:
             raise UserError(
-                f"{study.path}: {name!r}, seed {seed}, starts from {start}, which is not there: "
-                "make it first"
+                f"{study.path}: {name!r}, seed {seed}, starts from "
+                f"{rooted(cfg, cfg.MODEL.PRETRAINED)}, which is not there: make it first"
             )
         if owner is not None and (owner, seed) not in plan:
             trained = study.configuration(study.variants[owner], seed, opts)
@@ -79,7 +79,8 @@ def _run(
     cfg, variant = plan[name, seed], study.variants[name]
     folder = study.folder(cfg, variant, seed)
     trained = study.folder(cfg, study.variants[variant.weights_of or name], seed)
-    waits = (variant.weights_of, seed) in plan  # for weights that are still to be trained
+    # For weights that another variant is still to leave.
+    waits = (variant.weights_of, seed) in plan or _lacks_start(cfg)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")  # the system opens it when its holder dies, however
     ours = world.is_first and not waits and _take(lock)
@@ -100,6 +101,11 @@ def _run(
     finally:
         lock.release()
     return True
+
+
+def _lacks_start(cfg: CfgNode) -> bool:
+    start = cfg.MODEL.PRETRAINED
+    return bool(start) and not rooted(cfg, start).is_file()
 
 
 def _forget_others(folder: Path, cfg: CfgNode) -> None:
