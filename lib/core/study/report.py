@@ -16,7 +16,7 @@ from lib.core.runs.plots import scores_by_epoch
 from lib.core.study.definition import Study, Variant
 from lib.core.study.plots import scores_by_seed
 from lib.core.study.run import gt_path, is_done
-from lib.core.study.significance import Difference, difference, hits
+from lib.core.study.significance import difference, hits
 from lib.models import build_model
 from lib.utils.drawing import save_image
 from lib.utils.files import read_json, replacing
@@ -27,7 +27,7 @@ _THRESHOLDS = (0.5, 0.1)
 _LEGEND = (
     "*Difference* is that of the mean PCKh@0.5, with the interval that holds 95 % of 10,000 "
     "resamplings of people and seeds, paired; bold where it leaves out 0. Where it spans 0 nothing "
-    "is claimed, and with few seeds, or one, it says little of other seeds."
+    "is claimed. Of one seed it is over people alone, and says nothing of other seeds: never bold."
 )
 
 
@@ -145,12 +145,9 @@ def _compared(row: _Row, other: _Row | None, gt: dict[str, np.ndarray]) -> str:
     ours, theirs = (
         np.stack([hits(which.predictions[seed], gt) for seed in seeds]) for which in (row, other)
     )
-    return _told(difference(theirs, ours))
-
-
-def _told(found: Difference) -> str:
+    found = difference(theirs, ours)
     text = f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-    return f"**{text}**" if found.is_sure else text
+    return f"**{text}**" if found.is_sure and len(seeds) > 1 else text
 
 
 def _costs(cfgs: dict[str, CfgNode], device: torch.device) -> dict[str, tuple[float, ...]]:
