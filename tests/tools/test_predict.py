@@ -140,14 +140,14 @@ def test_only_what_is_asked_for_is_written(desk: Desk, weights: Path, photos: Pa
 
 
 def test_names_do_not_meet_and_numbers_are_cocos(desk: Desk, weights: Path) -> None:
-    for name in ("one/7.jpg", "two/8.jpg", "two/7.gif"):
+    for name in ("one/7.jpg", "two/8.jpg", "three/8.jpg", "three/7.gif"):
         path = desk.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(cv2.imencode(".png", noise(0))[1].tobytes())
     sources = [desk.folder / "one", "--input", desk.folder / "two/8.jpg"]
     assert predict(desk, *sources).code == 0
     assert [entry["image_id"] for entry in found(desk)] == [7, 8]
-    assert predict(desk, *sources, "--input", desk.folder / "one/../two").code == 0
+    assert predict(desk, *sources, "--input", desk.folder / "one/../three").code == 0
     assert {"7.jpg", "8.jpg", "8_2.jpg", "7.gif.png"} < set(written(desk))
 
 
