@@ -106,7 +106,7 @@ def _summary(
         spread = f"{statistics.stdev(means[:, 0]):.2f}" if len(means) > 1 else "–"
         at_half, at_tenth = (f"{mean:.2f}" for mean in means.mean(axis=0))
         compared = "–" if name == study.baseline else _compared(row, rows.get(study.baseline), gt)
-        cost = (f"{value:.2f}" for value in costs[name])
+        cost = (f"{value:.3f}" for value in costs[name])
         lines.append((name, str(len(means)), at_half, spread, compared, at_tenth, *cost))
     return markdown_table(columns, lines)
 
