@@ -596,7 +596,6 @@ def train_a_step(path: str, *opts: Any) -> None:
                 trainer._skip(error)  # as the epoch's loop does; it names the key
         finally:
             trainer.loader.close()
-            trainer.writer.close()
 
 
 def load_small(path: str, opts: Sequence[Any]) -> CfgNode:
@@ -670,7 +669,6 @@ def _write_weights(folder: Path) -> None:
     (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
     cfg = loading.load_cfg(folder / "small.yaml")
     trainer = Trainer(cfg, World(torch.device("cpu")), folder, folder / "runs")
-    trainer.writer.close()
     save_weights(trainer.network.state_dict(), folder / "weights.pth")
     state.save(
         folder / "start.pth", trainer.network, trainer.training, trainer.progress,
