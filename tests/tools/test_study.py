@@ -9,6 +9,7 @@ import yaml
 from desk import Desk
 
 from lib.core.evaluate import load_gt, load_predictions
+from lib.core.results import write_predictions
 from lib.core.study.definition import load_study
 from lib.core.study.significance import difference, hits
 from lib.core.trainer import Trainer
@@ -213,6 +214,29 @@ def test_a_command_without_work_is_no_error(desk: Desk, monkeypatch: pytest.Monk
     monkeypatch.setattr(Trainer, "run", spy)
     (desk.folder / "study.yaml").write_text(yaml.safe_dump(STUDY | {"SEEDS": [0]}))
     assert run(desk, "--only", "dense", "SEED", 7).code == 0
+
+
+def test_retests_are_compared_with_their_own_weights(desk: Desk) -> None:
+    """And a difference is bold where it is sure, but never of one seed."""
+    place = desk.folder / "output/synthetic/pose_tokenpose_s/study"
+    truth = load_gt(desk.data / "annot/gt_valid.mat")["pos_gt_src"].transpose(2, 0, 1)
+
+    def differences(seeds: list[int]) -> tuple[str, str]:
+        (desk.folder / "study.yaml").write_text(yaml.safe_dump(STUDY | {"SEEDS": seeds}))
+        assert run(desk).code == 0
+        for folder, off in (("dense", 999), ("full_method", 0), ("full_dense", 999)):
+            for seed in seeds:
+                write_predictions(place / folder / f"seed_{seed}/pred.mat", truth - 1 + off)
+        found = {}
+        for line in run(desk, "--report").out.splitlines():
+            found.setdefault(line.split(" | ")[0], line.strip("| ").split(" | "))
+            if line.startswith("| full, dense | full, method |"):
+                retest = line.strip("| ").split(" | ")[2]
+        return found["| full, method"][4], retest
+
+    sure = "100.00 [{0}100.00, {0}100.00]"
+    assert differences([0, 3]) == ("**+" + sure.format("+") + "**", "**-" + sure.format("-") + "**")
+    assert differences([0]) == ("+" + sure.format("+"), "-" + sure.format("-"))
 
 
 @pytest.mark.parametrize(

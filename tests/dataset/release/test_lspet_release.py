@@ -110,10 +110,11 @@ def test_what_is_missing_stays_missing(write: Write) -> None:
     people = random_people(3)
     people[0, 2, 2] = 0  # the right hip
     people[1, 3] = np.nan  # the left hip
+    people[1, 5, 2] = np.nan  # whether the left ankle is there
     people[2, 4, 0] = 1e9  # the left knee, where no picture is
     first, second, third = read_lspet(write(people)).train
     assert np.flatnonzero(~first.annotated).tolist() == [2, 6]
-    assert np.flatnonzero(~second.annotated).tolist() == [3, 6]
+    assert np.flatnonzero(~second.annotated).tolist() == [3, 5, 6]
     assert (first.joints[[2, 6]] == -1).all()
     assert np.flatnonzero(~third.annotated).tolist() == [4]
     np.testing.assert_allclose(third.joints[6], people[2, 2:4, :2].mean(axis=0))
