@@ -1,144 +1,137 @@
-"""A checkpoint made into a function from pictures to people."""
+"""A checkpoint as a function from images to people."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch.utils.data import default_collate
 from yacs.config import CfgNode
 
 from lib.config import load_cfg
 from lib.config.check import check
-from lib.core.inference import predict
-from lib.core.model_file import load_runner
-from lib.core.prediction.people import Person
-from lib.dataset.skeleton import skeleton_of
-from lib.dataset.transforms import box_to_view, crop_image, crop_matrix, fault_of_box
+from lib.core.tester import build_decoding
+from lib.dataset import build_skeleton
+from lib.dataset.transforms import box_error, box_to_center_scale, crop_image, crop_matrix
+from lib.inference.pipeline import predict
+from lib.inference.runtimes import load_runner
+from lib.models import check_model
 from lib.utils.distributed import choose_device
 
-__all__ = ["Person", "Predictor"]
+MAX_WAITING_BYTES = 2**28  # of images that wait until a batch is full
 
-_MOST_BYTES = 2**28  # of pictures that wait for a batch to fill
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """A person in an image; coordinates are 0-based pixels."""
+
+    joints: np.ndarray  # float64 [J, 2], (x, y)
+    scores: np.ndarray  # float32 [J], the peaks of the heatmaps, about 0 to 1
+    box: np.ndarray  # float64 [4]: x, y, width, height, as given
+    box_score: float = 1.0
+
+    @property
+    def score(self) -> float:
+        """Confidence as COCO ranks people: box score times mean joint score."""
+        return self.box_score * float(np.nan_to_num(self.scores).mean())
 
 
 class Predictor:
     """Finds the joints of people whose boxes are known.
 
-    `Predictor(cfg, checkpoint)(image)` takes a picture, uint8 RGB [H, W, 3], with people's boxes
-    (x, y, width, height) in its 0-based pixels, or for one person where there are none. `cfg` is a
-    configuration or the path of a YAML file, whose TEST section says runtime, precision, flip test
-    and decoding; `checkpoint` is what TEST.MODEL_FILE may be. Without `device` the first of GPUS is
-    used, or the CPU. UserError where a file is wrong.
+    `cfg` is a configuration or the path of a YAML file; its TEST keys choose runtime, precision,
+    flip test and decoding. `checkpoint` is what TEST.MODEL_FILE may be. The default device is the
+    first of GPUS, or the CPU. UserError if a key or a file is wrong.
     """
 
     def __init__(
-        self,
-        cfg: CfgNode | str | Path,
-        checkpoint: str | Path,
-        device: torch.device | None = None,
+        self, cfg: CfgNode | str | Path, checkpoint: str | Path, device: torch.device | None = None
     ) -> None:
-        if isinstance(cfg, CfgNode):
-            check(cfg)
-        else:
-            cfg = load_cfg(cfg)
-        self.skeleton = skeleton_of(cfg.MODEL.NUM_JOINTS)
-        self.batch_size = cfg.TEST.BATCH_SIZE_PER_GPU
+        cfg = cfg if isinstance(cfg, CfgNode) else load_cfg(cfg)
+        check(cfg)
+        check_model(cfg)
+        self.skeleton = build_skeleton(cfg)
+        self.batch_size: int = cfg.TEST.BATCH_SIZE_PER_GPU
         self._size = tuple(cfg.MODEL.IMAGE_SIZE)
         self._is_rgb = cfg.DATASET.COLOR_RGB
         self._device = device or choose_device(cfg.GPUS[0])
         self._run = load_runner(cfg, checkpoint, self._device)
-        self._decoding = {
-            "flip_order": self.skeleton.flip_order if cfg.TEST.FLIP_TEST else None,
-            "refine": cfg.TEST.POST_PROCESS,
-            "blur_kernel": cfg.TEST.BLUR_KERNEL,
-        }
+        self._decoding = build_decoding(cfg, self.skeleton)
 
-    def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> list[Person]:
-        """Find the people in the boxes, [N, 4] or with scores [N, 5], in their order.
+    def __call__(self, image: np.ndarray, boxes: ArrayLike | None = None) -> list[Person]:
+        """Return the people of an image, uint8 RGB [H, W, 3], in the order of their boxes.
 
-        Without `boxes` the whole picture is one person's. ValueError where picture or boxes are not
-        as they should be; a box must touch the picture.
+        `boxes` [N, 4], or with scores [N, 5], are (x, y, width, height) in 0-based pixels, and
+        overlap the image; without them the whole image is one person. ValueError otherwise.
         """
-        (people,) = self.many([(image, boxes)])
+        (people,) = self.stream([(image, boxes)])
         return people
 
-    def many(
-        self,
-        pictures: Iterable[tuple[np.ndarray, np.ndarray | None]],
-        batch_size: int | None = None,
+    def stream(
+        self, images: Iterable[tuple[np.ndarray, ArrayLike | None]], batch_size: int | None = None
     ) -> Iterator[list[Person]]:
-        """Find the people of many pictures, each with its boxes; yield those of each, in order.
+        """Yield the people of each image with its boxes, in order, as a call returns them.
 
-        Batches reach across pictures, so a picture's people come when the batch of the last one is
-        full, or when many large pictures wait. Takes and raises what a single call does.
+        Batches reach across images: an image waits until the batch of its last person is full, or
+        until many bytes of images wait.
         """
         batch_size = batch_size or self.batch_size
-        crops: list[dict[str, np.ndarray]] = []
-        counts: deque[int] = deque()  # of people, in pictures that are not yielded yet
-        found: deque[Person] = deque()
+        crops: list[dict[str, Any]] = []
+        counts: deque[int] = deque()  # of people, per image that is not yielded yet
+        people: deque[Person] = deque()
         waiting = 0  # bytes
-        for image, boxes in pictures:
-            own = [self._crop(image, box) for box in _check_boxes(image, boxes)]
-            counts.append(len(own))
-            waiting += image.nbytes if own or crops else 0
-            for crop in own:
-                crops.append(crop)
-                if len(crops) == batch_size:
-                    found += self._find(crops)
-                    crops, waiting = [], 0
-            if crops and waiting > _MOST_BYTES:
-                found += self._find(crops)
-                crops, waiting = [], 0
-            yield from _take(found, counts)
+        for image, boxes in images:
+            new = [self._crop(image, box) for box in _check_boxes(image, boxes)]
+            counts.append(len(new))
+            crops += new
+            waiting = waiting + image.nbytes if crops else 0
+            while len(crops) >= batch_size or (crops and waiting > MAX_WAITING_BYTES):
+                people += self._predict(crops[:batch_size])
+                crops, waiting = crops[batch_size:], 0
+            yield from _completed(people, counts)
         if crops:
-            found += self._find(crops)
-        yield from _take(found, counts)
+            people += self._predict(crops)
+        yield from _completed(people, counts)
 
-    def _crop(self, image: np.ndarray, box: np.ndarray) -> dict[str, np.ndarray]:
-        center, scale = box_to_view(box[:4], self._size)
+    def _crop(self, image: np.ndarray, box: np.ndarray) -> dict[str, Any]:
+        center, scale = box_to_center_scale(box[:4], self._size)
         crop = crop_image(image, crop_matrix(center, scale, 0.0, self._size), self._size)
-        if not self._is_rgb:
-            crop = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
+        crop = crop if self._is_rgb else cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
         return {"image": crop, "center": center, "scale": scale, "box": box}
 
-    def _find(self, crops: list[dict[str, np.ndarray]]) -> list[Person]:
-        batch = {
-            name: torch.from_numpy(np.stack([crop[name] for crop in crops]))
-            for name in ("image", "center", "scale")
-        }
-        found = predict(self._run, [batch], self._device, **self._decoding)
+    def _predict(self, crops: list[dict[str, Any]]) -> list[Person]:
+        result = predict(self._run, [default_collate(crops)], self._device, self._decoding)
         return [
             Person(joints, scores, crop["box"][:4], float(crop["box"][4]))
-            for joints, scores, crop in zip(found.joints, found.scores, crops, strict=True)
+            for joints, scores, crop in zip(result.joints, result.scores, crops, strict=True)
         ]
 
 
-def _take(found: deque[Person], counts: deque[int]) -> Iterator[list[Person]]:
-    """The people of those pictures, next in turn, whose people are all found."""
-    while counts and counts[0] <= len(found):
-        yield [found.popleft() for _ in range(counts.popleft())]
+def _completed(people: deque[Person], counts: deque[int]) -> Iterator[list[Person]]:
+    """Yield the people of the next images whose people are all predicted."""
+    while counts and counts[0] <= len(people):
+        yield [people.popleft() for _ in range(counts.popleft())]
 
 
-def _check_boxes(image: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
-    """Boxes with their scores, float64 [N, 5]; ValueError where picture or boxes are wrong."""
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"a picture is an array, as of np.asarray, not a {type(image).__name__}")
+def _check_boxes(image: np.ndarray, boxes: ArrayLike | None) -> np.ndarray:
+    """Return boxes with scores, float64 [N, 5]; ValueError if image or boxes are malformed."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"a picture is uint8 RGB [H, W, 3], not {image.dtype} {image.shape}")
-    if boxes is None:
-        boxes = [[0.0, 0.0, image.shape[1], image.shape[0]]]
-    boxes = np.asarray(boxes, dtype=np.float64)
+        raise ValueError(f"an image is uint8 RGB [H, W, 3], not {image.dtype} {image.shape}")
+    height, width = image.shape[:2]
+    boxes = np.array([[0, 0, width, height]] if boxes is None else boxes, dtype=np.float64)
     if not boxes.size:
         return np.zeros((0, 5))
     if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
         raise ValueError(f"boxes are [N, 4] or, with scores, [N, 5], not {boxes.shape}")
+    if boxes.shape[1] == 4:
+        boxes = np.column_stack([boxes, np.ones(len(boxes))])
     for index, box in enumerate(boxes):
-        fault = fault_of_box(box[:4], image.shape)
-        if fault:
-            raise ValueError(f"box {index}, {box[:4].tolist()}, {fault}")
-    if not np.isfinite(boxes[:, 4:]).all():
-        raise ValueError("the score of a box is a finite number")
-    scores = boxes[:, 4:] if boxes.shape[1] == 5 else np.ones((len(boxes), 1))
-    return np.column_stack([boxes[:, :4], scores])
+        problem = box_error(box[:4], image.shape)
+        if problem:
+            raise ValueError(f"box {index}, {box[:4].tolist()}, {problem}")
+    return boxes

@@ -1,4 +1,4 @@
-"""What all tests share: the real data beside the checkout, and a guard against a foreign `lib`."""
+"""Fixtures of all tests, and a guard against the `lib` of another checkout."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,16 +20,16 @@ if Path(lib.__file__).resolve().parent != ROOT / "lib":
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and golden arrays; a test that asks for it skips where it lacks."""
+    """The folder of real data and golden arrays; tests that need it are skipped without it."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
-        pytest.skip("the real data is not beside this checkout")
+        pytest.skip("no folder of real data next to this checkout")
     return folder
 
 
 @pytest.fixture
 def small_cfg() -> Callable[..., CfgNode]:
-    """Make the configuration of a network small enough for tests; overrides by MODEL key.
+    """Build the configuration of a small network; overrides by key of MODEL or SPARSITY.
 
     64×48 images (w, h), 4×6 visual tokens, width 32, five layers pruned after 1 and 3.
     """

@@ -1,4 +1,4 @@
-"""The Predictor finds what the test of a data set finds, in batches as one by one."""
+"""The Predictor agrees with the Tester, and batches with single calls."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +10,12 @@ import yaml
 from yacs.config import CfgNode
 
 from lib.core import tester as testing
-from lib.dataset.media import read_picture
-from lib.dataset.transforms import view_to_box
+from lib.dataset.images import read_image
+from lib.dataset.transforms import center_scale_to_box
 from lib.models import build_model
 from lib.predictor import Person, Predictor
-from lib.utils.checkpoint import save_atomically
-from lib.utils.distributed import World
+from lib.utils.checkpoint import save_weights
+from lib.utils.distributed import Distributed
 from lib.utils.errors import UserError
 
 Make = Callable[..., tuple[CfgNode, Path]]
@@ -30,13 +30,13 @@ def make(small_cfg: Callable[..., CfgNode], tmp_path: Path) -> Make:
         cfg = small_cfg(**sparsity)
         cfg.WORKERS = 0
         torch.manual_seed(0)
-        save_atomically(build_model(cfg).state_dict(), tmp_path / "weights.pth")
+        save_weights(build_model(cfg).state_dict(), tmp_path / "weights.pth")
         return cfg, tmp_path / "weights.pth"
 
     return write
 
 
-def picture(width: int = 90, height: int = 70, seed: int = 0) -> np.ndarray:
+def image(width: int = 90, height: int = 70, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
 
 
@@ -50,7 +50,7 @@ def assert_same(one: list[Person], other: list[Person]) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"rgb": False, "flip": False, "refine": False}])
-def test_finds_the_joints_that_the_test_of_a_set_finds(
+def test_it_predicts_the_joints_that_the_tester_predicts(
     make: Make, shared: Path, options: dict
 ) -> None:
     cfg, file = make(PRUNE="token")
@@ -59,125 +59,125 @@ def test_finds_the_joints_that_the_test_of_a_set_finds(
     cfg.TEST.FLIP_TEST = options.get("flip", True)
     cfg.TEST.POST_PROCESS = options.get("refine", True)
     predictor = Predictor(cfg, file, CPU)
-    tester = testing.Tester(cfg, World(CPU))
+    tester = testing.Tester(cfg, Distributed(CPU))
     wanted = tester.predict_with(predictor._run)
     records = tester.dataset.records
     assert len(records) == 5
-    pictures = []
+    images = []
     for record in records:
-        box = view_to_box(record.center, record.scale, cfg.MODEL.IMAGE_SIZE)
-        pictures.append((read_picture(shared / "data/mpii/images" / record.image), [box]))
-    found = [person for people in predictor.many(pictures) for person in people]
+        box = center_scale_to_box(record.center, record.scale, cfg.MODEL.IMAGE_SIZE)
+        images.append((read_image(shared / "data/mpii/images" / record.image), [box]))
+    people = [person for result in predictor.stream(images) for person in result]
     spread = np.ptp(wanted.joints, axis=1).min()
-    assert spread > 10  # not all joints in one place
-    np.testing.assert_allclose([p.joints for p in found], wanted.joints, rtol=0, atol=1e-3)
-    np.testing.assert_allclose([p.scores for p in found], wanted.scores, rtol=0, atol=1e-6)
+    assert spread > 10  # not all joints at one position
+    np.testing.assert_allclose([p.joints for p in people], wanted.joints, rtol=0, atol=1e-3)
+    np.testing.assert_allclose([p.scores for p in people], wanted.scores, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 16])
-def test_batches_across_pictures_find_what_single_calls_find(make: Make, batch_size: int) -> None:
+def test_batches_across_images_agree_with_single_calls(make: Make, batch_size: int) -> None:
     cfg, file = make()
-    cfg.TEST.POST_PROCESS = False  # DARK makes much of rounding where maps are random
+    cfg.TEST.POST_PROCESS = False  # DARK amplifies rounding errors of random heatmaps
     predictor = Predictor(cfg, file, CPU)
     draw = np.random.default_rng(1)
-    pictures = []
+    images = []
     for index, people in enumerate((1, 0, 0, 4, 2, 7, 0, 1, 0)):
         boxes = np.column_stack(
             [draw.uniform(0, 40, (people, 2)), draw.uniform(20, 60, (people, 3))]
         )
-        pictures.append((picture(seed=index), boxes))
-    many = list(predictor.many(pictures, batch_size))
+        images.append((image(seed=index), boxes))
+    many = list(predictor.stream(images, batch_size))
     assert [len(people) for people in many] == [1, 0, 0, 4, 2, 7, 0, 1, 0]
-    for people, (image, boxes) in zip(many, pictures, strict=True):
-        assert_same(people, predictor(image, boxes))
+    for people, (pixels, boxes) in zip(many, images, strict=True):
+        assert_same(people, predictor(pixels, boxes))
 
 
-def test_pictures_are_not_held_back_longer_than_their_batch(make: Make) -> None:
+def test_images_wait_only_until_their_batch_is_full(make: Make) -> None:
     cfg, file = make()
     predictor = Predictor(cfg, file, CPU)
     taken = []
 
-    def pictures():  # noqa: ANN202
+    def images():  # noqa: ANN202
         for index in range(6):
             taken.append(index)
-            yield picture(seed=index), None
+            yield image(seed=index), None
 
-    found = predictor.many(pictures(), 2)
-    next(found)
+    results = predictor.stream(images(), 2)
+    next(results)
     assert taken == [0, 1]
-    next(found)
+    next(results)
     assert taken == [0, 1]
 
 
-def test_large_pictures_do_not_wait_for_a_batch_to_fill(
+def test_large_images_do_not_wait_until_a_batch_is_full(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lib.predictor._MOST_BYTES", 2 * picture().nbytes)
+    monkeypatch.setattr("lib.predictor.MAX_WAITING_BYTES", 2 * image().nbytes)
     cfg, file = make()
     sizes = []
     predictor = Predictor(cfg, file, CPU)
-    find = predictor._find
-    monkeypatch.setattr(predictor, "_find", lambda crops: sizes.append(len(crops)) or find(crops))
-    assert len(list(predictor.many([(picture(), None)] * 7, 16))) == 7
+    predict = predictor._predict
+    monkeypatch.setattr(
+        predictor, "_predict", lambda crops: sizes.append(len(crops)) or predict(crops)
+    )
+    assert len(list(predictor.stream([(image(), None)] * 7, 16))) == 7
     assert sizes == [3, 3, 1]
 
 
-def test_without_boxes_the_whole_picture_is_one_person(make: Make) -> None:
+def test_without_boxes_the_whole_image_is_one_person(make: Make) -> None:
     cfg, file = make()
     predictor = Predictor(cfg, file, CPU)
-    (person,) = predictor(picture(90, 70))
+    (person,) = predictor(image(90, 70))
     assert person.box.tolist() == [0, 0, 90, 70]
     assert person.joints.shape == (16, 2)
     assert person.scores.shape == (16,)
     assert person.score == pytest.approx(person.scores.mean(), abs=1e-6)
-    assert_same([person], predictor(picture(90, 70), np.array([[0, 0, 90, 70]])))
-    assert predictor(picture(), np.zeros((0, 4))) == []
-    assert predictor(picture(), []) == []
+    assert_same([person], predictor(image(90, 70), np.array([[0, 0, 90, 70]])))
+    assert predictor(image(), np.zeros((0, 4))) == []
+    assert predictor(image(), []) == []
 
 
-def test_joints_move_with_the_picture(make: Make) -> None:
+def test_joints_move_with_the_image(make: Make) -> None:
     cfg, file = make()
     predictor = Predictor(cfg, file, CPU)
-    image = picture(200, 160)
-    (person,) = predictor(image, [[60, 50, 40, 30]])
-    (moved,) = predictor(np.ascontiguousarray(image[20:, 30:]), [[30, 30, 40, 30]])
+    pixels = image(200, 160)
+    (person,) = predictor(pixels, [[60, 50, 40, 30]])
+    (moved,) = predictor(np.ascontiguousarray(pixels[20:, 30:]), [[30, 30, 40, 30]])
     np.testing.assert_allclose(moved.joints + np.array([30, 20]), person.joints, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (20, 20_000), (20_000, 20)])
-def test_any_shape_of_picture_is_good(make: Make, shape: tuple[int, int]) -> None:
+def test_images_may_have_any_shape(make: Make, shape: tuple[int, int]) -> None:
     cfg, file = make()
     (person,) = Predictor(cfg, file, CPU)(np.zeros((*shape, 3), np.uint8))
     assert np.isfinite(person.joints).all()
 
 
 @pytest.mark.parametrize(
-    ("image", "boxes", "told"),
+    ("pixels", "boxes", "message"),
     [
-        (picture()[..., 0], None, "uint8 RGB"),
-        (picture().astype(np.float32), None, "uint8 RGB"),
-        (picture()[:0], None, "uint8 RGB"),
-        (picture(), [[1, 2, 3]], r"\[N, 4\]"),
-        (picture(), [1, 2, 3, 4], r"\[N, 4\]"),
-        (picture(), [[0, 0, 9, 9], [5, 5, 0, 9]], "box 1, .* has no size"),
-        (picture(), [[500, 5, 10, 9]], "outside"),
-        (picture(), [[np.nan, 5, 10, 9]], "finite"),
-        (picture(), [[5, 5, 10, 9, np.nan]], "score"),
-        (picture().tolist(), None, "not a list"),
+        (image()[..., 0], None, "uint8 RGB"),
+        (image().astype(np.float32), None, "uint8 RGB"),
+        (image()[:0], None, "uint8 RGB"),
+        (image(), [[1, 2, 3]], r"\[N, 4\]"),
+        (image(), [1, 2, 3, 4], r"\[N, 4\]"),
+        (image(), [[0, 0, 9, 9], [5, 5, 0, 9]], "box 1, .* has no size"),
+        (image(), [[500, 5, 10, 9]], "outside"),
+        (image(), [[np.nan, 5, 10, 9]], "finite"),
     ],
 )
-def test_what_is_no_picture_or_box_is_refused(
-    make: Make, image: np.ndarray, boxes: object, told: str
+def test_malformed_images_and_boxes_are_refused(
+    make: Make, pixels: np.ndarray, boxes: object, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
-        Predictor(*make(), CPU)(image, boxes)
+    with pytest.raises(ValueError, match=message):
+        Predictor(*make(), CPU)(pixels, boxes)
 
 
 def test_the_configuration_may_be_a_file_and_files_are_checked(make: Make, tmp_path: Path) -> None:
     cfg, file = make()
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump({"MODEL": yaml.safe_load(cfg.MODEL.dump())}))
-    assert_same(Predictor(path, file, CPU)(picture()), Predictor(cfg, file, CPU)(picture()))
+    assert_same(Predictor(path, file, CPU)(image()), Predictor(cfg, file, CPU)(image()))
     with pytest.raises(UserError, match=r"none\.pth"):
         Predictor(path, tmp_path / "none.pth")
     cfg.TEST.RUNTIME = "slow"

@@ -1,14 +1,14 @@
-"""Score predictions that already exist: PCKh of a pred.mat against MPII's gt_<set>.mat."""
+"""Score existing predictions: PCKh of a pred.mat against MPII's gt_<set>.mat."""
 
 import argparse
 
-from lib.core.evaluate import format_table, load_gt, load_predictions, pckh
 from lib.core.results import write_json
+from lib.metrics.pckh import format_table, load_gt, load_predictions, pckh
 from lib.utils.errors import run_command
 
 
 def main() -> None:
-    """Print the table of scores, and write them as JSON where asked to."""
+    """Print the table of scores, and write them to --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gt", required=True, help="annotation, as annot/gt_valid.mat")
     parser.add_argument("--pred", required=True, help="predictions, as tools/test.py writes them")

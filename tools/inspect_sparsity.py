@@ -1,12 +1,12 @@
-"""Look inside: python tools/inspect_sparsity.py --cfg FILE --input IMAGE [TEST.MODEL_FILE F ...].
+"""Inspect a checkpoint: python tools/inspect_sparsity.py --cfg FILE --input IMAGE [KEY VALUE ...].
 
-Writes a page, index.html, and pictures: what pruning leaves, where each joint looks, the mask.
+Writes a page, index.html, and PNG files: each joint's attention, what pruning keeps, the mask.
 """
 
 import argparse
 from pathlib import Path
 
-from lib.core.inspection.files import inspect_checkpoint
+from lib.analysis.inspection.files import inspect_checkpoint
 from lib.core.session import open_session
 from lib.utils.arguments import command_parser, numbers, overrides
 from lib.utils.errors import run_command
@@ -15,27 +15,30 @@ from lib.utils.errors import run_command
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser(__doc__)
-    parser.add_argument("--input", required=True, metavar="IMAGE", help="the picture")
+    parser.add_argument("--input", required=True, metavar="IMAGE", help="the image file")
     parser.add_argument(
         "--box",
         type=numbers(4),
         metavar="X,Y,W,H",
-        help="the person in it, in pixels, as --box=-5,0,90,200; else all of it",
+        help="the person's box in pixels, as --box=-5,0,90,200; default: the whole image",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="else <the run's folder>/inspect/<picture's name>"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="output folder; default: <the run's folder>/inspect/<name of the image>",
     )
     return parser.parse_intermixed_args()
 
 
 def main() -> None:
-    """Find one person, and show what the network did to find them."""
+    """Inspect the network on one person and write the files."""
     arguments = parse_arguments()
     with open_session(arguments.cfg, overrides(arguments), "inspect_sparsity") as session:
         page = inspect_checkpoint(
             session, arguments.cfg, arguments.input, arguments.box, arguments.out
         )
-        print(f"open {page}; its pictures lie beside it")
+        print(f"wrote {page}, with PNG files in the same folder")
 
 
 if __name__ == "__main__":

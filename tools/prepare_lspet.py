@@ -1,4 +1,4 @@
-"""Make data/lspet from the official archive of Leeds Sports Pose extended, in MPII's layout."""
+"""Convert the official archive of Leeds Sports Pose extended to MPII's layout."""
 
 import argparse
 from pathlib import Path
@@ -14,16 +14,16 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--mat", type=Path, required=True, help="joints.mat of the archive")
     add("--images", type=Path, required=True, help="folder of its images, or a .zip of them")
-    add("--out", type=Path, required=True, help="folder to make, such as data/lspet")
-    add("--valid", type=Path, help="valid.json whose people to test on; without it a tenth")
+    add("--out", type=Path, required=True, help="folder to write, such as data/lspet")
+    add("--valid", type=Path, help="valid.json with the people to test on (default: a tenth)")
     add("--allow-missing", action="store_true", help="leave out people whose image is missing")
-    add("--overwrite", action="store_true", help="replace annotation that --out already has")
+    add("--overwrite", action="store_true", help="replace existing annotation in --out")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Prepare the folder that the command line asks for."""
-    prepare(**vars(parse_arguments()), read=read_lspet, say=print)
+    """Write the data set to --out."""
+    prepare(**vars(parse_arguments()), read=read_lspet, log=print)
 
 
 if __name__ == "__main__":

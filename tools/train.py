@@ -7,15 +7,15 @@ from lib.utils.errors import run_command
 
 
 def main() -> None:
-    """Train, test after every epoch, and say where the results lie."""
+    """Train, test after every epoch, and print the folders of the results."""
     arguments = command_parser(__doc__).parse_intermixed_args()
     with open_session(arguments.cfg, overrides(arguments), "train") as session:
-        trainer = Trainer(session.cfg, session.world, session.folder, session.log_folder)
+        trainer = Trainer(session.cfg, session.distributed, session.folder, session.log_folder)
         trainer.run()
-        if session.world.is_first:
-            if trainer.progress.best >= 0:
-                print(f"best PCKh@0.5: {trainer.progress.best:.2f}")
-            print(f"weights, log and pictures: {session.folder}")
+        if session.distributed.is_main:
+            if trainer.progress.best is not None:
+                print(f"best {trainer.metric.name}: {trainer.progress.best:.2f}")
+            print(f"weights, log and images: {session.folder}")
             print(f"TensorBoard logs: {session.log_folder}")
 
 

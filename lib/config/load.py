@@ -10,44 +10,50 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode as Node
 
-from lib.config.check import check, fault
+from lib.config.check import ORIGINS, check, value_error
 from lib.config.default import get_cfg
 from lib.utils.errors import UserError
-from lib.utils.text import brief
+from lib.utils.text import shorten
 
-BASE = "BASE"  # key of a file that says which file it builds upon
+BASE = "BASE"  # key of a file that names the file it is based on
 COMMAND_LINE = "command line"
 
-_LARGEST = 3e38  # of a float: more does not fit into weights, which have 32 bits
+MAX_FLOAT = 3e38  # weights are float32
+MAX_INT = 2**63 - 1
 _KIND = {
     bool: "true or false",
     int: "a whole number",
-    float: f"a number from -{_LARGEST} to {_LARGEST}",
+    float: f"a number from -{MAX_FLOAT} to {MAX_FLOAT}",
     str: "a text",
+    list: "a list of whole numbers",
+    tuple: "a list of whole numbers",
 }
 
 
 def load_cfg(path: str | Path, opts: Sequence[Any] = ()) -> Node:
     """Return the defaults, changed by a YAML file, then by `KEY VALUE ...`; checked and frozen.
 
-    A file may build upon another with `BASE: other.yaml`, relative to itself. Raises UserError, one
-    line that names key, value and where it was said, for whatever is wrong with file or values.
+    A file may be based on another: `BASE: other.yaml`, relative to itself. UserError, one line
+    with key, value and where it was set, if the file or a value is wrong.
     """
     cfg = get_cfg()
     origins: dict[str, str] = {}
-    for file, values in _with_bases(Path(path)):
+    for file, values in _read_with_bases(Path(path)):
         _merge(cfg, values, str(file), origins)
     if len(opts) % 2:
         raise UserError(f"{COMMAND_LINE}: {opts[-1]} has no value; write KEY VALUE ...")
     for key, value in zip(opts[::2], opts[1::2], strict=True):
-        _merge(cfg, _nested(str(key), value), COMMAND_LINE, origins)
-    check(cfg, lambda key: origins.get(key, f"{path} (default)"))
+        for name in reversed(str(key).split(".")):
+            value = {name: value}
+        _merge(cfg, value, COMMAND_LINE, origins)
+    cfg.__dict__[ORIGINS] = dict.fromkeys(_keys(cfg), f"{path} (default)") | origins
+    check(cfg)
     cfg.freeze()
     return cfg
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, less what a configuration has no use for."""
+    """YAML's safe loader, without aliases and repeated keys."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         # A few aliases of aliases make a list of more entries than fit into memory.
@@ -57,17 +63,16 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"the key {key.value} stands twice"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            seen.add(key.value)
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name in names:
+            if names.count(name) > 1:
+                problem = f"the key {name} is repeated"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping; UserError, one line, where it does not."""
+    """Read a YAML file that holds a mapping; UserError, one line, if it does not."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -76,57 +81,36 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str | bytes, where: str) -> dict[str, Any]:
-    """Read YAML that holds a mapping; UserError, one line that begins with `where`, else."""
+    """Parse YAML that holds a mapping; otherwise UserError, one line that begins with `where`."""
     try:
         values = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        problem = brief(str(error.problem or error))
-        raise UserError(f"{where}: not a good YAML file: {problem}{line}") from error
-    # Beside its own errors PyYAML lets through what a malformed number, date or tag raises.
-    except (
-        yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
-    ) as error:  # fmt: skip
-        raise UserError(f"{where}: not a good YAML file: {brief(str(error))}") from error
-    if values is None:
-        raise UserError(f"{where}: is empty")
+    except Exception as error:  # PyYAML does not wrap errors of malformed numbers, dates, tags
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        problem = shorten(str(getattr(error, "problem", None) or error))
+        raise UserError(f"{where}: not valid YAML: {problem}{line}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{where}: must hold `KEY: value` lines, not a {type(values).__name__}")
+        raise UserError(f"{where}: must hold `KEY: value` lines, not {type(values).__name__}")
     return values
 
 
-def _with_bases(path: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Read a file and those that it builds upon, the deepest first."""
-    chain: list[tuple[Path, dict[str, Any]]] = []
-    seen: list[Path] = []
-    while True:
-        values = read_yaml(path)
-        chain.insert(0, (path, values))
-        seen.append(path.resolve())
-        if BASE not in values:
-            return chain
-        base = values.pop(BASE)
-        if not isinstance(base, str) or not base:
-            raise fault(str(path), BASE, base, "expected the name of a YAML file")
-        following = path.parent / base
-        if not os.path.isfile(following):  # unlike Path.is_file it never raises
-            raise fault(str(path), BASE, base, "there is no such file")
-        if following.resolve() in seen:
-            raise fault(str(path), BASE, base, "the file builds upon itself")
-        path = following
-
-
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    """`A.B` and a value as {A: {B: value}}."""
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    return value
+def _read_with_bases(path: Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """Read a file and those that it is based on, the deepest first."""
+    values = read_yaml(path)
+    if BASE not in values:
+        return [(path, values)]
+    base, seen = values.pop(BASE), (*seen, path.resolve())
+    if not isinstance(base, str) or not os.path.isfile(path.parent / base):
+        raise value_error(str(path), BASE, base, "there is no such file")
+    if (path.parent / base).resolve() in seen:
+        raise value_error(str(path), BASE, base, "the file is based on itself")
+    return [*_read_with_bases(path.parent / base, seen), (path, values)]
 
 
 def _merge(
     cfg: Node, values: Mapping[Any, Any], origin: str, origins: dict[str, str], section: str = ""
 ) -> None:
-    """Write values into `cfg`, and into `origins` who said so."""
+    """Write values into `cfg`, and their origin into `origins`."""
     for name, value in values.items():
         key = f"{section}{name}"
         old = cfg.get(name)
@@ -134,25 +118,26 @@ def _merge(
             _merge(old, value, origin, origins, f"{key}.")
         elif cfg.is_new_allowed():
             if not isinstance(name, str) or not _is_plain(value):
-                raise fault(origin, key, value, "expected texts, numbers, lists and mappings")
+                raise value_error(origin, key, value, "expected texts, numbers, lists and mappings")
             cfg[name] = _free(value)
         elif name not in cfg:
-            raise _unknown(origin, key, value)
+            raise _unknown_key(origin, key, value)
         elif isinstance(old, Node):
-            raise fault(origin, key, value, f"is a section; it holds keys as {_first(old, key)}")
+            example = f"{key}.{next(iter(old), 'KEY')}"
+            raise value_error(origin, key, value, f"is a section with keys such as {example}")
         else:
-            cfg[name] = _coerced(value, old, origin, key)
+            cfg[name] = _coerce(value, old, origin, key)
             origins[key] = origin
 
 
-def _unknown(origin: str, key: str, value: Any) -> UserError:
-    """The error for a key that does not exist."""
-    while isinstance(value, Mapping) and len(value) == 1:  # as `SECTION.KEY VALUE` comes
+def _unknown_key(origin: str, key: str, value: Any) -> UserError:
+    """Return the error for a key that does not exist; it names the nearest."""
+    while isinstance(value, Mapping) and len(value) == 1:  # SECTION.KEY VALUE
         ((name, value),) = value.items()
         key = f"{key}.{name}"
     nearest = difflib.get_close_matches(key.upper(), [*_keys(get_cfg()), BASE], n=1, cutoff=0)[0]
-    mend = "keys nest, one level a section" if nearest == key else f"the nearest is {nearest}"
-    return fault(origin, key, value, f"there is no such key; {mend}")
+    hint = "nest the keys, a level per section" if nearest == key else f"the nearest is {nearest}"
+    return value_error(origin, key, value, f"there is no such key; {hint}")
 
 
 def _keys(cfg: Node, section: str = "") -> Iterator[str]:
@@ -163,45 +148,34 @@ def _keys(cfg: Node, section: str = "") -> Iterator[str]:
             yield from _keys(value, f"{section}{name}.")
 
 
-def _first(cfg: Node, section: str) -> str:
-    """A key of a section, as an example."""
-    return f"{section}.{next(iter(cfg), 'KEY')}"
-
-
-def _coerced(value: Any, default: Any, origin: str, key: str) -> Any:
-    """Return `value` as a value of the default's type."""
+def _coerce(value: Any, default: Any, origin: str, key: str) -> Any:
+    """Return `value` with the type of the default."""
     kind = type(default)
     read = value if kind is str else _literal(value)
-    if kind not in (list, tuple):
+    if kind in (list, tuple):
+        entries = read if isinstance(read, list | tuple) else [read] if kind is tuple else [None]
+        numbers = [_scalar(entry, int) for entry in entries]  # GPUS 0 is GPUS [0]
+        result = None if None in numbers else kind(numbers)
+    else:
         result = _scalar(read, kind)
-        if result is None:
-            raise fault(origin, key, value, f"expected {_KIND[kind]}")
-        return result
-    if kind is tuple and not isinstance(read, list | tuple):
-        read = (read,)  # GPUS 0
-    numbers = [_scalar(v, int) for v in read] if isinstance(read, list | tuple) else [None]
-    if None in numbers:
-        raise fault(origin, key, value, "expected a list of whole numbers")
-    return kind(numbers)
+    if result is None:
+        raise value_error(origin, key, value, f"expected {_KIND[kind]}")
+    return result
 
 
 def _scalar(value: Any, kind: type) -> Any:
-    """Return `value` as that kind, or None where it is another; a bool is no number."""
-    if kind is float and type(value) is int and abs(value) < 2**63:
-        value = float(value)
-    if type(value) is not kind:
-        return None
-    if kind is float and not abs(value) <= _LARGEST:  # nan is not either
-        return None
-    if kind is int and not abs(value) < 2**63:
-        return None
-    return value
+    """Return `value` as that kind, or None if it is of another; a bool is no number."""
+    if kind is float and type(value) in (int, float) and abs(value) <= MAX_FLOAT:  # nan is not
+        return float(value)
+    if kind is int and type(value) is int and abs(value) <= MAX_INT:
+        return value
+    return value if kind in (bool, str) and type(value) is kind else None
 
 
 def _literal(value: Any) -> Any:
-    """Read a text that stands for a number, a truth value or a list; else return it as it is.
+    """Parse a text that is a number, a bool or a list; return others unchanged.
 
-    YAML 1.1 takes 1e-3 and (0, 1) for texts, and on the command line everything is one.
+    On the command line every value is a text, and YAML 1.1 reads 1e-3 and (0, 1) as texts.
     """
     if not isinstance(value, str):
         return value
@@ -217,7 +191,7 @@ def _literal(value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether `value` is of texts, numbers, lists and mappings alone, so that it can be saved."""
+    """Whether `value` is made of texts, numbers, lists and mappings, so that it can be saved."""
     if isinstance(value, Mapping):
         return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
     if isinstance(value, list | tuple):
@@ -226,7 +200,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _free(value: Any) -> Any:
-    """A value of a section that may hold anything; mappings become sections of that kind."""
+    """Return the value of a section that may hold anything; mappings become such sections."""
     if not isinstance(value, Mapping):
         return _literal(value)
     node = Node(new_allowed=True)

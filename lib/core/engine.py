@@ -1,11 +1,11 @@
-"""The training step, and the loop of them that makes an epoch."""
+"""The training step, and the loop of steps that makes an epoch."""
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.utils import ModelEmaV3
@@ -16,13 +16,13 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from lib.core.evaluate import heatmap_accuracy
-from lib.core.finite import first_bad_gradient, first_bad_layer
-from lib.core.inference import normalise
-from lib.core.runtime import autocast
+from lib.core.nonfinite import first_bad_gradient, first_bad_layer
 from lib.dataset.heatmap import encode
 from lib.dataset.transforms import crop_to_heatmap
-from lib.utils.distributed import World, any_of
+from lib.inference.precision import autocast
+from lib.metrics.heatmap_accuracy import heatmap_accuracy
+from lib.models import PoseNetwork
+from lib.utils.distributed import Distributed, all_reduce_any, unwrap
 from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -30,20 +30,21 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """How far a training has come: `step` steps into `epoch`, 0-based, and what it met on the way.
+    """The position in a training: `step` steps into `epoch`, 0-based, and its records.
 
-    `loss_sum` is over the `loss_count` steps of this epoch. `skipped` counts steps without a finite
-    loss or gradient, `bad` the people (by index) of unreadable images; `history` has an entry for
-    each epoch: loss, rate, and scores where there are.
+    `best` is the best primary score of the metric, None before the first. `loss_sum` is over the
+    `loss_count` steps of this epoch. `skipped` counts steps without a finite loss or gradient,
+    `bad_images` are the people (by index) with an unreadable image; `history` has an entry for
+    each epoch: loss, learning rate, and the scores if the set has any.
     """
 
     epoch: int = 0
     step: int = 0
-    best: float = -1.0
+    best: float | None = None
     loss_sum: float = 0.0
     loss_count: int = 0
     skipped: int = 0
-    bad: list[int] = field(default_factory=list)
+    bad_images: list[int] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -52,14 +53,14 @@ class Progress:
         return self.loss_sum / max(1, self.loss_count)
 
     def end_epoch(self) -> None:
-        """Stand at the beginning of the next epoch."""
+        """Move to the start of the next epoch."""
         self.epoch, self.step = self.epoch + 1, 0
         self.loss_sum, self.loss_count = 0.0, 0
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one step took and gave: batch, loss, and heatmaps [B, J, h, w] found and wanted."""
+class StepResult:
+    """Batch, loss, and heatmaps [B, J, h, w], predicted and target, of one step."""
 
     batch: dict[str, Tensor]
     loss: float
@@ -68,62 +69,68 @@ class Step:
 
 
 class NotFiniteError(UserError):
-    """A loss or gradient that is not finite; `samples` are the indices of the batch."""
+    """The loss or a gradient is not finite; `samples` are the people of the batch, by index."""
 
-    def __init__(self, what: str, samples: list[int]) -> None:
-        super().__init__(what)
+    def __init__(self, message: str, samples: list[int]) -> None:
+        super().__init__(message)
         self.samples = samples
 
 
 @dataclass(frozen=True)
-class Training:
-    """What a training step works with; sizes are (w, h), `sigma` is in heatmap cells.
+class TrainState:
+    """What a training step needs; sizes are (w, h), `sigma` is in heatmap cells.
 
-    A batch is computed in parts of `part` people, whose gradients are summed. `clip` is the largest
-    norm of a gradient (0: any). With `keeps_norms` a failed step leaves batch norm's statistics as
-    they were; `freezes_norms` never changes them.
+    `model` turns crops into heatmaps. A batch is computed in micro-batches of `micro_batch` people,
+    whose gradients are summed. `clip_grad` is the largest norm of the gradient (0: no limit). With
+    `restore_norms` a failed step leaves batch norm's statistics unchanged; with `freeze_norms` they
+    never change.
     """
 
     model: nn.Module
     criterion: nn.Module
     optimizer: optim.Optimizer
-    schedule: optim.lr_scheduler.LRScheduler
+    scheduler: optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
     ema: ModelEmaV3 | None
-    world: World
+    distributed: Distributed
     precision: str
     image_size: tuple[int, int]
     heatmap_size: tuple[int, int]
     sigma: float
-    part: int
-    clip: float = 0.0
-    keeps_norms: bool = False
-    freezes_norms: bool = False
+    micro_batch: int
+    clip_grad: float = 0.0
+    restore_norms: bool = False
+    freeze_norms: bool = False
 
-    def start(self) -> None:
-        """Get the network ready to learn."""
+    @property
+    def network(self) -> PoseNetwork:
+        """The network whose weights are trained."""
+        return cast(PoseNetwork, unwrap(self.model).network)
+
+    def train_mode(self) -> None:
+        """Set the network to training mode; frozen batch norms stay in evaluation mode."""
         self.model.train()
-        if self.freezes_norms:
+        if self.freeze_norms:
             for norm in _norms(self.model):
                 norm.eval()
 
-    def step(self, batch: dict[str, Tensor], number: int = 0) -> Step:
-        """Learn from one batch, as the loader gives it, in the training's step `number`.
+    def step(self, batch: dict[str, Tensor], number: int = 0) -> StepResult:
+        """Train on one batch of the loader; `number` is the step, counted over all epochs.
 
-        NotFiniteError, before any weight changes, where loss or gradient is not finite.
+        NotFiniteError, before any weight changes, if the loss or the gradient is not finite.
         """
-        device = self.world.device
+        device = self.distributed.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         joints = crop_to_heatmap(batch["joints"], self.image_size, self.heatmap_size)
         target, weight = encode(joints, batch["visible"], self.heatmap_size, self.sigma)
-        norms = _statistics(self.model) if self.keeps_norms else []
+        statistics = _statistics(self.model) if self.restore_norms else []
         self.optimizer.zero_grad(set_to_none=True)
         people, total, outputs = len(target), torch.zeros((), device=device), []
-        for begin in range(0, people, self.part):
-            rows = slice(begin, min(begin + self.part, people))
-            with self._shared(last=rows.stop == people):
+        for begin in range(0, people, self.micro_batch):
+            rows = slice(begin, min(begin + self.micro_batch, people))
+            with self._sync_gradients(is_last=rows.stop == people):
                 with autocast(device, self.precision):
-                    output = self.model(normalise(batch["image"][rows]))
+                    output = self.model(batch["image"][rows])
                 loss = self.criterion(output, target[rows], weight[rows])
                 loss = loss * ((rows.stop - begin) / people)
                 self.scaler.scale(loss).backward()
@@ -135,109 +142,109 @@ class Training:
         except NotFiniteError:
             if self.scaler.is_enabled():
                 self.scaler.update()
-            for statistic, before in norms:
+            for statistic, before in statistics:
                 statistic.copy_(before)
             raise
         finally:
-            self.schedule.step()
-        return Step(batch, total.item(), torch.cat(outputs), target)
+            self.scheduler.step()
+        return StepResult(batch, total.item(), torch.cat(outputs), target)
 
     def _update(self, loss: Tensor, batch: dict[str, Tensor], number: int) -> None:
-        """Let the gradients change the weights, if all is finite."""
+        """Step the optimizer if the loss and the gradient are finite, else NotFiniteError."""
         weights = [weight for weight in self.model.parameters() if weight.grad is not None]
-        norm = get_total_norm([weight.grad for weight in weights], foreach=True)
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        norm = get_total_norm(gradients, foreach=True)
         finite = torch.stack((loss.isfinite(), norm.isfinite())).tolist()
-        bad_loss, bad_gradient = any_of([not good for good in finite], self.world)
-        # In fp16 a scaled gradient may overflow: the scaler leaves that step out, and scales less.
+        bad_loss, bad_gradient = all_reduce_any([not ok for ok in finite], self.distributed)
+        # In fp16 a scaled gradient may overflow: the scaler skips that step and lowers the scale.
         overflow = bad_gradient and not bad_loss and self.scaler.is_enabled()
         if bad_loss or (bad_gradient and not (overflow and self.scaler.get_scale() > 1)):
-            raise self._failure(loss, batch, bad_loss)
-        if self.clip > 0 and not overflow:
-            clip_grads_with_norm_(weights, self.clip, norm, foreach=True)
+            raise self._not_finite(loss, batch, bad_loss)
+        if self.clip_grad > 0 and not overflow:
+            clip_grads_with_norm_(weights, self.clip_grad, norm, foreach=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if overflow:
-            log.info("a gradient overflowed, the loss is scaled by %g now", self.scaler.get_scale())
+            log.info("gradient overflow, loss scale is now %g", self.scaler.get_scale())
         if self.ema is not None:
-            self.ema.update(_plain(self.model), step=number)
+            self.ema.update(self.network, step=number)
 
-    def _shared(self, last: bool) -> AbstractContextManager:
-        """Processes share their gradients once a step, with its last part."""
-        if last or not isinstance(self.model, DistributedDataParallel):
+    def _sync_gradients(self, is_last: bool) -> AbstractContextManager:
+        """All-reduce gradients once a step, with the last micro-batch."""
+        if is_last or not isinstance(self.model, DistributedDataParallel):
             return nullcontext()
         return self.model.no_sync()
 
-    def _failure(self, loss: Tensor, batch: dict[str, Tensor], bad_loss: bool) -> NotFiniteError:
-        """Say what is not finite, in which layer that begins, and on which people."""
-        model, samples = _plain(self.model), batch["index"].tolist()
+    def _not_finite(self, loss: Tensor, batch: dict[str, Tensor], bad_loss: bool) -> NotFiniteError:
+        samples = batch["index"].tolist()
         if not bad_loss:
-            layer = first_bad_gradient(model)
+            layer = first_bad_gradient(self.network)
             return NotFiniteError(f"the gradient of {layer or 'some layer'} is not finite", samples)
         if loss.isfinite():
             return NotFiniteError("the loss of another process is not finite", [])
+        model = unwrap(self.model)
 
-        def run() -> None:
-            with autocast(self.world.device, self.precision):
-                for part in batch["image"].split(self.part):
-                    model(normalise(part))
+        def forward() -> None:
+            with autocast(self.distributed.device, self.precision):
+                for images in batch["image"].split(self.micro_batch):
+                    model(images)
 
-        layer = first_bad_layer(model, run)
-        where = f"begins in {layer}" if layer else "comes from the loss alone"
+        layer = first_bad_layer(self.network, forward)
+        where = f"starts in {layer}" if layer else "comes from the loss alone"
         return NotFiniteError(f"the loss is {loss.item()}, which {where},", samples)
 
 
 def train_epoch(
-    training: Training,
+    state: TrainState,
     batches: Iterable[dict[str, Tensor]],
     progress: Progress,
     *,
     steps: int,
     print_every: int,
-    on_failure: Callable[[NotFiniteError], None],
-    after_step: Callable[[Step | None], None] = lambda step: None,
-) -> None:
-    """Train to the end of the epoch of `steps` steps from where `progress` stands.
+) -> Iterator[StepResult | NotFiniteError]:
+    """Train to the end of the epoch of `steps` steps, from the position of `progress`.
 
-    Calls `after_step` after each step, when `progress` already counts it. A step without a finite
-    loss and gradient goes to `on_failure`, which raises or lets it be left out; its `after_step`
-    gets None. Shows a progress bar on a terminal, and logs a line every `print_every` steps.
+    Yields after each step, which `progress` then includes, its result, or the error if its loss or
+    gradient is not finite. Shows a progress bar on a terminal and logs every `print_every` steps.
     """
-    training.start()
-    images, begin = 0, time.perf_counter()
+    state.train_mode()
+    images, start = 0, time.perf_counter()
     title = f"epoch {progress.epoch}"
     with (
         logging_redirect_tqdm(),
         tqdm(total=steps, initial=progress.step, desc=title, disable=None, leave=False) as bar,
     ):
         for batch in batches:
-            step = None
+            result: StepResult | NotFiniteError
             try:
-                step = training.step(batch, progress.epoch * steps + progress.step)
+                result = state.step(batch, progress.epoch * steps + progress.step)
             except NotFiniteError as error:
-                on_failure(error)
+                result = error
             progress.step += 1
             bar.update()
             images += len(batch["image"])
-            if step is not None:
-                progress.loss_sum += step.loss
+            if isinstance(result, StepResult):
+                progress.loss_sum += result.loss
                 progress.loss_count += 1
-            if step is not None and (progress.step % print_every == 0 or progress.step == steps):
-                accuracy = heatmap_accuracy(step.output, step.target)[1].item()
-                pace = images / (time.perf_counter() - begin)
-                bar.set_postfix_str(
-                    f"loss {progress.loss:.6f}, accuracy {accuracy:.2f}, {pace:.0f} images/s"
-                )
-                log.info(
-                    "%s step %d/%d: loss %.6f, accuracy %.3f, rate %.2e, %.0f images/s, %s left",
-                    title, progress.step, steps, progress.loss, accuracy,
-                    training.schedule.get_last_lr()[0], pace,
-                    _clock((steps - progress.step) * len(step.output) / pace),
-                )  # fmt: skip
-            after_step(step)
+                if progress.step % print_every == 0 or progress.step == steps:
+                    speed = images / (time.perf_counter() - start)
+                    line = _describe_step(state, progress, result, steps, speed)
+                    bar.set_postfix_str(line)
+                    log.info("%s step %d/%d: %s", title, progress.step, steps, line)
+            yield result
 
 
-def _plain(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(model, DistributedDataParallel) else model
+def _describe_step(
+    state: TrainState, progress: Progress, result: StepResult, steps: int, speed: float
+) -> str:
+    accuracy = heatmap_accuracy(result.output, result.target)[1].item()
+    seconds = (steps - progress.step) * len(result.output) / speed
+    minutes, seconds = divmod(round(seconds), 60)
+    return (
+        f"loss {progress.loss:.6f}, accuracy {accuracy:.3f}, "
+        f"lr {state.scheduler.get_last_lr()[0]:.2e}, {speed:.0f} images/s, "
+        f"{minutes}:{seconds:02d} left"
+    )
 
 
 def _norms(model: nn.Module) -> Iterator[BatchNorm]:
@@ -247,8 +254,3 @@ def _norms(model: nn.Module) -> Iterator[BatchNorm]:
 def _statistics(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """Batch norm's running statistics, each with a copy."""
     return [(value, value.clone()) for norm in _norms(model) for value in norm.buffers()]
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}"

@@ -1,39 +1,40 @@
-"""The optimizer, and how its rate goes over a run."""
+"""The optimizer and its learning rate schedule."""
 
 import bisect
 import math
 
-from torch import nn, optim
+from timm.optim import create_optimizer_v2
+from torch import optim
 from yacs.config import CfgNode
 
+from lib.models import PoseNetwork, model_spec
 
-def build_optimizer(cfg: CfgNode, model: nn.Module) -> optim.Optimizer:
-    """Build `TRAIN.OPTIMIZER`; as in the HRNet family, `adam` takes no weight decay."""
+
+def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> optim.Optimizer:
+    """Build `TRAIN.OPTIMIZER`; as in HRNet, `adam` has no weight decay."""
     train = cfg.TRAIN
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    if train.OPTIMIZER == "adam":
-        return optim.Adam(weights, lr=train.LR, eps=train.ADAM_EPS, fused=True)
-    if train.OPTIMIZER == "adamw":
-        # Norms, biases and tokens are not decayed: they have no direction to shrink along.
-        decayed = [weight for weight in weights if weight.ndim > 1 and weight.shape[0] > 1]
-        kept = [weight for weight in weights if not (weight.ndim > 1 and weight.shape[0] > 1)]
-        groups = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
-        return optim.AdamW(
-            groups, lr=train.LR, eps=train.ADAM_EPS, weight_decay=train.WD, fused=True
+    parameters = list(model.parameters())  # from a module timm would make groups of its own
+    if train.OPTIMIZER == "sgd":
+        # timm's sgd is always Nesterov's
+        opt = "nesterov" if train.NESTEROV else "momentum"
+        return create_optimizer_v2(
+            parameters, opt=opt, lr=train.LR, momentum=train.MOMENTUM, weight_decay=train.WD
         )
-    return optim.SGD(
-        weights,
+    is_adamw = train.OPTIMIZER == "adamw"
+    return create_optimizer_v2(
+        model_spec(cfg).parameter_groups(model, cfg) if is_adamw else parameters,
+        opt=train.OPTIMIZER,
         lr=train.LR,
-        momentum=train.MOMENTUM,
-        weight_decay=train.WD,
-        nesterov=train.NESTEROV,
+        weight_decay=train.WD if is_adamw else 0.0,
+        eps=train.ADAM_EPS,
+        fused=True,
     )
 
 
-def build_schedule(
+def build_scheduler(
     cfg: CfgNode, optimizer: optim.Optimizer, steps_per_epoch: int
 ) -> optim.lr_scheduler.LambdaLR:
-    """Build `TRAIN.LR_SCHEDULER`, which is stepped once a training step, from BEGIN_EPOCH on."""
+    """Build `TRAIN.LR_SCHEDULER`, to be stepped after every training step, from BEGIN_EPOCH on."""
     train = cfg.TRAIN
     begin, total = train.BEGIN_EPOCH * steps_per_epoch, train.END_EPOCH * steps_per_epoch
     end = train.LR_END / train.LR

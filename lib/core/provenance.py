@@ -1,4 +1,4 @@
-"""What a result was made with: versions, the state of the code, the data."""
+"""Where a result comes from: configuration, versions, commit, data."""
 
 import hashlib
 import platform
@@ -9,16 +9,14 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from lib.dataset import annotation_path
-from lib.dataset.images import ImageSource
-from lib.dataset.mpii import PoseDataset
+from lib.dataset import PoseDataset
 from lib.utils.errors import UserError
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python")
 
 
 def provenance(cfg: CfgNode, dataset: PoseDataset, image_set: str) -> dict[str, Any]:
-    """What a run on `dataset`, of `image_set`, is made with; plain values only."""
+    """Return where a run on `dataset`, of `image_set`, comes from; plain values only."""
     return {
         "config": cfg.dump(),
         "seed": cfg.SEED,
@@ -27,28 +25,24 @@ def provenance(cfg: CfgNode, dataset: PoseDataset, image_set: str) -> dict[str, 
         "data": {
             "set": image_set,
             "people": len(dataset),
-            "fingerprint": fingerprint(
-                annotation_path(cfg, image_set),
-                sorted({record.image for record in dataset.records}),
-                dataset.images,
-            ),
+            "fingerprint": data_fingerprint(dataset),
         },
     }
 
 
-def fingerprint(annotation: Path, names: list[str], images: ImageSource) -> str:
-    """SHA-256 of the annotation file and of each picture's name and size (in a zip, its CRC).
+def data_fingerprint(dataset: PoseDataset) -> str:
+    """SHA-256 of the annotation file and of each image's name and size (in a zip, its CRC).
 
-    A picture that is not there counts as such: it is an error when it is read, not here.
+    A missing image is no error here, but when it is read.
     """
-    found = hashlib.sha256(annotation.read_bytes())
-    for name in names:
+    digest = hashlib.sha256(dataset.annotation.path.read_bytes())
+    for name in sorted({record.image for record in dataset.records}):
         try:
-            mark = images.mark(name)
+            image = dataset.images.fingerprint(name)
         except UserError:
-            mark = -1
-        found.update(f"{name} {mark}\n".encode())
-    return found.hexdigest()
+            image = -1
+        digest.update(f"{name} {image}\n".encode())
+    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:
@@ -56,25 +50,19 @@ def _versions() -> dict[str, str]:
     for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # OpenCV comes under several names
+        except metadata.PackageNotFoundError:  # OpenCV has several package names
             versions[name] = "unknown"
     return versions
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:
     """Commit of the code and whether files differ from it; None outside a git checkout."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return None
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "changed": bool(changes)}
-
-
-def _git(folder: Path, *words: str) -> str | None:
+    git = ["git", "-C", str(folder)]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
+        commit, changes = (
+            subprocess.run([*git, *words], capture_output=True, text=True, timeout=10, check=True)
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return {"commit": commit.stdout.strip(), "changed": bool(changes.stdout)}

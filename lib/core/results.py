@@ -1,4 +1,4 @@
-"""What a run leaves on disk: its folder, its predictions and its scores."""
+"""A run's output on disk: its folder and its JSON files."""
 
 import math
 import os
@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import json_tricks
-import numpy as np
 from yacs.config import CfgNode
 
 from lib.utils.errors import UserError
-from lib.utils.files import replacing
-from lib.utils.mat import write_mat
-from lib.utils.text import can_be_path
+from lib.utils.files import atomic_write
+from lib.utils.text import is_valid_path
 
 
 def run_folder(base: str, cfg: CfgNode, run: str) -> Path:
-    """Make and return base/<dataset>/<model>/<run>; UserError where nothing can be written."""
-    if run in (".", "..") or not can_be_path(run):
+    """Make and return base/<dataset>/<model>/<run>; UserError if it cannot be written."""
+    if run in (".", "..") or not is_valid_path(run):
         raise UserError(f"{run!r} cannot be the name of a run's folder: rename the YAML file")
     folder = Path(base) / cfg.DATASET.DATASET / cfg.MODEL.NAME / run
     try:
@@ -26,28 +24,23 @@ def run_folder(base: str, cfg: CfgNode, run: str) -> Path:
     except OSError as error:
         raise UserError(f"cannot make the output folder {folder}: {error.strerror}") from None
     if not os.access(folder, os.W_OK):
-        raise UserError(f"the output folder {folder} cannot be written; see --modelDir, --logDir")
+        raise UserError(f"the output folder {folder} is not writable; see --modelDir, --logDir")
     return folder
 
 
-def write_predictions(path: Path, joints: np.ndarray) -> None:
-    """Write `pred.mat`, key `preds`: joints [N, J, 2] in 0-based pixels, 1-based in the file."""
-    write_mat(path, {"preds": joints + 1.0})
-
-
 def write_json(path: str | Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write a JSON file; numpy numbers and arrays may be in it, and nan becomes null."""
-    with replacing(path) as aside:
-        aside.write_text(json_tricks.dumps(_nan_to_none(content), indent=2, primitives=True) + "\n")
+    """Write a JSON file; takes NumPy numbers and arrays, and writes nan as null."""
+    with atomic_write(path) as temporary:
+        text = json_tricks.dumps(_nan_to_none(content), indent=2, primitives=True)
+        temporary.write_text(text + "\n")
 
 
 def scalar_tag(name: str) -> str:
-    """What TensorBoard's logs call an entry of `history.json`: train/loss, test/Mean_0.1, …."""
-    return f"{'train' if name in ('loss', 'rate') else 'test'}/{name.replace('@', '_')}"
+    """Return the TensorBoard tag of an entry of `history.json`: train/loss, test/Mean_0.1, …."""
+    return f"{'train' if name in ('loss', 'lr') else 'test'}/{name.replace('@', '_')}"
 
 
-def _nan_to_none(content: Any) -> Any:
-    """JSON has no nan."""
+def _nan_to_none(content: Any) -> Any:  # JSON has no nan
     if isinstance(content, Mapping):
         return {key: _nan_to_none(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

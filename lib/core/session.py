@@ -1,4 +1,4 @@
-"""What every command on a configuration does first: load, choose the device, open the folders."""
+"""The start of every command on a configuration: load it, choose the device, open the folders."""
 
 import logging
 import os
@@ -11,9 +11,11 @@ import torch
 from yacs.config import CfgNode
 
 from lib.config import load_cfg
-from lib.config.check import unused_keys
+from lib.config.check import ignored_keys
 from lib.core.results import run_folder
-from lib.utils.distributed import World, describe, join_world, leave_world
+from lib.dataset import build_skeleton, dataset_spec
+from lib.models import check_model, model_spec
+from lib.utils.distributed import Distributed, cleanup_distributed, describe, init_distributed
 from lib.utils.errors import UserError
 from lib.utils.logging import set_up_logging
 from lib.utils.machine import tune
@@ -23,16 +25,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Session:
-    """A command at work: its configuration, its place among the processes, its folders."""
+    """A running command: its configuration, its processes, its folders."""
 
     cfg: CfgNode
-    world: World
+    distributed: Distributed
     folder: Path
     log_folder: Path
 
     @property
     def model_file(self) -> Path:
-        """What to test or use: TEST.MODEL_FILE, else the run's own final weights."""
+        """TEST.MODEL_FILE; default: the run's own final weights."""
         return Path(self.cfg.TEST.MODEL_FILE or self.folder / "final_state.pth")
 
 
@@ -40,11 +42,13 @@ class Session:
 def open_session(
     path: str | Path, opts: Sequence[str], command: str, run: str = ""
 ) -> Iterator[Session]:
-    """Load a configuration, get the machine ready, and log to `<run's folder>/<command>.log`.
+    """Load and check a configuration, set up device and folders; log to `<folder>/<command>.log`.
 
-    The run is named after the configuration, unless `run` says another name.
+    `run` names the run; default: the name of the configuration file.
     """
-    cfg = load_cfg(path, opts)
+    cfg = check_model(load_cfg(path, opts))
+    dataset_spec(cfg)  # a wrong name or number of joints raises before any image is read
+    build_skeleton(cfg)
     run = run or Path(path).stem
     folder = run_folder(cfg.OUTPUT_DIR, cfg, run)
     log_folder = run_folder(cfg.LOG_DIR, cfg, run)
@@ -53,30 +57,34 @@ def open_session(
     torch.backends.cudnn.benchmark = cfg.CUDNN.BENCHMARK
     if cfg.CUDNN.DETERMINISTIC:
         torch.backends.cudnn.benchmark = False  # it may choose another kernel each time
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it
     torch.use_deterministic_algorithms(cfg.CUDNN.DETERMINISTIC)
-    world = join_world(cfg.GPUS)
+    distributed = init_distributed(cfg.GPUS)
     try:
-        set_up_logging(folder, command, quiet=not world.is_first)
-        log.info("%s on %s", path, describe(world))
-        for key, reason in unused_keys(cfg).items():
-            log.info("%s is not used: %s", key, reason)
-        yield Session(cfg, world, folder, log_folder)
+        set_up_logging(folder, command, quiet=not distributed.is_main)
+        log.info("%s on %s", path, describe(distributed))
+        for key, reason in ignored_keys(cfg, model_spec(cfg).ignored).items():
+            log.info("%s has no effect: %s", key, reason)
+        yield Session(cfg, distributed, folder, log_folder)
     except RuntimeError as error:
-        raise _explained(error, world) from error
+        raise _explain(error, distributed) from error
     finally:
-        leave_world(world)
+        cleanup_distributed(distributed)
 
 
-def _explained(error: RuntimeError, world: World) -> Exception:
-    """What it means for the user that another process died, if that is the error; else itself."""
+def _explain(error: RuntimeError, distributed: Distributed) -> Exception:
+    """Return a UserError that says what to change, if the error is a known one; else itself."""
     line = " ".join(str(error).split())
     if "DataLoader worker" in line:
         return UserError(f"a loader process died: {line} If memory ran out, lower WORKERS")
-    if "out of memory" in line and world.device.type == "cuda":
+    if "out of memory" in line and distributed.device.type == "cuda":
         return UserError(f"{line} Lower TRAIN.BATCH_SIZE_PER_GPU or TEST.BATCH_SIZE_PER_GPU")
     if "use_deterministic_algorithms" in line:
-        return UserError(f"CUDNN.DETERMINISTIC cannot be had here: {line}")
-    if world.size > 1 and any(sign in line for sign in ("closed by peer", "reset by peer", "NCCL")):
-        return UserError(f"process {world.rank} lost another one, whose error says why ({line})")
+        return UserError(f"CUDNN.DETERMINISTIC is not possible here: {line}")
+    if distributed.world_size > 1 and any(
+        sign in line for sign in ("closed by peer", "reset by peer", "NCCL")
+    ):
+        return UserError(
+            f"process {distributed.rank} lost another process; see the error of that one ({line})"
+        )
     return error

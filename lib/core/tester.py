@@ -1,122 +1,134 @@
-"""Testing: people found in a set, and their score."""
+"""Testing: predict the people of a set and score the predictions."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from yacs.config import CfgNode
 
-from lib.core.baseline import mean_pose
-from lib.core.evaluate import load_gt, pckh
-from lib.core.inference import Predictions, Runner, concatenate, predict
-from lib.core.model_file import load_runner
-from lib.core.pictures import contact_sheet
 from lib.core.provenance import provenance
-from lib.core.results import write_json, write_predictions
-from lib.core.runtime import build_runner
-from lib.dataset import annotation_path, build_dataset, build_test_loader
-from lib.dataset.mpii import read_records
-from lib.utils.distributed import World, any_of, gather, share_buffers
+from lib.core.results import write_json
+from lib.core.visualize import contact_sheet
+from lib.dataset import Skeleton, build_dataset, build_test_loader, read_annotation
+from lib.dataset.predictions import Predictions, concatenate
+from lib.inference.pipeline import Decoding, Runner, predict
+from lib.inference.runtimes import build_runner, load_runner
+from lib.metrics import build_metric
+from lib.metrics.mean_pose import mean_pose
+from lib.models import PoseNetwork
+from lib.utils.distributed import Distributed, all_gather, all_reduce_any, broadcast_buffers
 from lib.utils.drawing import save_image
 from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
-class Tester:
-    """Finds and scores the people of `DATASET.TEST_SET`; several processes share the work."""
+def build_decoding(cfg: CfgNode, skeleton: Skeleton) -> Decoding:
+    """Return the decoding of heatmaps of the TEST keys."""
+    return Decoding(
+        flip_order=skeleton.flip_order if cfg.TEST.FLIP_TEST else None,
+        refine=cfg.TEST.POST_PROCESS,
+        blur_kernel=cfg.TEST.BLUR_KERNEL,
+    )
 
-    def __init__(self, cfg: CfgNode, world: World) -> None:
+
+class Tester:
+    """Predicts and scores the people of `DATASET.TEST_SET`; several processes share the work."""
+
+    def __init__(self, cfg: CfgNode, distributed: Distributed) -> None:
         self.cfg = cfg
-        self.world = world
-        self.path = annotation_path(cfg, cfg.DATASET.TEST_SET)
+        self.distributed = distributed
         self.dataset = build_dataset(cfg, "test")
-        self.loader = build_test_loader(cfg, self.dataset, world.rank, world.size)
+        self.loader = build_test_loader(cfg, self.dataset, distributed.rank, distributed.world_size)
         for name in sorted({record.image for record in self.dataset.records}):
-            self.dataset.images.mark(name)  # a picture that is missing is told before any work
-        self.gt = None if self.dataset.gt_path is None else load_gt(self.dataset.gt_path)
-        people = len(self.dataset)
-        if self.gt is not None and self.gt["jnt_missing"].shape[1] != people:
-            raise UserError(f"{self.dataset.gt_path} is not of the {people} people in {self.path}")
+            self.dataset.images.fingerprint(name)  # raise for a missing image before any work
+        self.metric = build_metric(cfg)
+        self.can_score = self.metric.can_score(self.dataset)
 
     def predict(
-        self, model: nn.Module, stopping: Callable[[], bool] = lambda: False
+        self, network: PoseNetwork, should_stop: Callable[[], bool] = lambda: False
     ) -> Predictions:
-        """Find every person of the set with a network, on the runtime that TEST.RUNTIME names.
+        """Predict every person with a network on TEST.RUNTIME; see `predict_with`.
 
-        Its buffers become those of the first process. Otherwise as `predict_with`.
+        Its buffers are replaced by those of the main process.
         """
-        share_buffers(model, self.world)
+        broadcast_buffers(network, self.distributed)
         test, size = self.cfg.TEST, tuple(self.cfg.MODEL.IMAGE_SIZE)
-        return self.predict_with(build_runner(model, test.RUNTIME, test.PRECISION, size), stopping)
+        runner = build_runner(network, test.RUNTIME, test.PRECISION, size)
+        return self.predict_with(runner, should_stop)
 
     def predict_with(
-        self, run: Runner, stopping: Callable[[], bool] = lambda: False
+        self, run: Runner, should_stop: Callable[[], bool] = lambda: False
     ) -> Predictions:
-        """Find every person of the set, each once, in the set's order.
+        """Predict every person of the set once, in the order of the set.
 
-        KeyboardInterrupt, between two batches, as soon as `stopping` says so to any process.
+        KeyboardInterrupt, between two batches, once `should_stop` is true in any process.
         """
-        test = self.cfg.TEST
         own = predict(
             run,
-            _until(stopping, self.loader),
-            self.world.device,
-            flip_order=self.dataset.skeleton.flip_order if test.FLIP_TEST else None,
-            refine=test.POST_PROCESS,
-            blur_kernel=test.BLUR_KERNEL,
+            _until(should_stop, self.loader),
+            self.distributed.device,
+            build_decoding(self.cfg, self.dataset.skeleton),
         )
-        if any_of([stopping()], self.world)[0]:
+        if all_reduce_any([should_stop()], self.distributed)[0]:
             raise KeyboardInterrupt
-        return concatenate(gather(own, self.world))
+        return concatenate(all_gather(own, self.distributed))
 
     def score(self, predictions: Predictions) -> dict[str, float] | None:
-        """PCKh by joint in percent; None where the set has no annotation to score with."""
-        return None if self.gt is None else pckh(predictions.joints + 1, self.gt)
+        """Return the metric's scores; None if the set has no annotation to score with."""
+        if not self.can_score:
+            return None
+        scores = self.metric.evaluate(predictions, self.dataset)
+        return {name: float(score) for name, score in scores.items()}  # checkpoints hold no NumPy
 
     def score_mean_pose(self) -> dict[str, float] | None:
-        """Score who never looks, the mean pose of the training set, where there is one."""
-        path = annotation_path(self.cfg, self.cfg.DATASET.TRAIN_SET)
-        if self.gt is None or not path.exists():
+        """Return the scores of the training set's mean pose; None without annotation of both."""
+        if not self.can_score:
             return None
-        records = read_records(path, self.dataset.skeleton.num_joints)
-        return pckh(mean_pose(records, self.dataset.records) + 1, self.gt)
+        try:
+            train = read_annotation(self.cfg, self.cfg.DATASET.TRAIN_SET)
+        except UserError as error:  # a data set only for testing has none
+            log.info("no score of the mean pose: %s", error)
+            return None
+        return self.score(mean_pose(train.records, self.dataset.records))
 
 
-def _until(stopping: Callable[[], bool], batches: Iterable[Any]) -> Iterator[Any]:
+def _until(should_stop: Callable[[], bool], batches: Iterable[Any]) -> Iterator[Any]:
     for batch in batches:
-        if stopping():
+        if should_stop():
             return
         yield batch
 
 
-def score_checkpoint(
-    cfg: CfgNode, world: World, folder: Path, file: str | Path
-) -> dict[str, dict[str, float]]:
-    """Test what `load_runner` takes for a `file`; scores by name, none without annotation.
+def evaluate_checkpoint(
+    cfg: CfgNode, distributed: Distributed, folder: Path, file: str | Path
+) -> str | None:
+    """Test a file that `load_runner` reads; return the table of scores, None without annotation.
 
-    Beside the network's stands the score of the mean pose. Writes `pred.mat`, `results.json` and
-    `people.jpg`, some people as annotated and as found, to `folder`.
+    The table compares the network with the mean pose. Writes the predictions, `results.json` and
+    `people.jpg`, the first people as annotated and as predicted, to `folder`.
     """
-    tester = Tester(cfg, world)
-    run = load_runner(cfg, file, world.device)
+    tester = Tester(cfg, distributed)
+    run = load_runner(cfg, file, distributed.device)
     try:
         predictions = tester.predict_with(run)
     finally:
         tester.loader.close()
-    found = {cfg.MODEL.NAME: tester.score(predictions), "mean pose": tester.score_mean_pose()}
-    scores = {name: score for name, score in found.items() if score is not None}
-    if world.is_first:
-        write_predictions(folder / "pred.mat", predictions.joints)
+    scores, baseline = tester.score(predictions), tester.score_mean_pose()
+    metric = tester.metric
+    if distributed.is_main:
+        metric.save_predictions(folder, predictions)
         content = {
-            "scores": found[cfg.MODEL.NAME],
-            "mean pose": found["mean pose"],
+            "scores": scores,
+            "mean pose": baseline,
+            "metric": {"name": metric.name, "primary": metric.primary},
             "people": len(predictions.joints),
             "weights": str(file),
             **provenance(cfg, tester.dataset, cfg.DATASET.TEST_SET),
         }
         write_json(folder / "results.json", content)
         save_image(folder / "people.jpg", contact_sheet(tester.dataset, predictions))
-    return scores
+    rows = {cfg.MODEL.NAME: scores, "mean pose": baseline}
+    scored = {name: row for name, row in rows.items() if row is not None}
+    return metric.table(scored) if scored else None

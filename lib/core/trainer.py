@@ -1,4 +1,4 @@
-"""A whole training: from a configuration to the weights it ends with."""
+"""A whole training: from a configuration to the final weights."""
 
 import logging
 import signal
@@ -8,281 +8,287 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any, cast
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 from yacs.config import CfgNode
 
-from lib.core import state
-from lib.core.engine import NotFiniteError, Progress, Step, Training, train_epoch
+from lib.core import training_checkpoint
+from lib.core.engine import NotFiniteError, Progress, StepResult, TrainState, train_epoch
 from lib.core.loss import build_loss
-from lib.core.optimizer import build_optimizer, build_schedule
-from lib.core.pictures import debug_pictures
+from lib.core.optimizer import build_optimizer, build_scheduler
 from lib.core.provenance import provenance
 from lib.core.results import scalar_tag, write_json
 from lib.core.tester import Tester
-from lib.dataset import build_dataset, build_train_loader, rooted
-from lib.dataset.skeleton import Skeleton
-from lib.models import build_model
-from lib.utils import checkpoint, drawing
-from lib.utils.distributed import World, any_of, gather, spread
+from lib.core.visualize import debug_images
+from lib.dataset import Skeleton, build_dataset, build_train_loader, resolve_path
+from lib.dataset.loader import EpochBatchSampler
+from lib.inference.pipeline import PixelsToHeatmaps
+from lib.models import PoseNetwork, build_model
+from lib.utils import drawing
+from lib.utils.checkpoint import load_pretrained, save_weights
+from lib.utils.distributed import Distributed, all_gather, all_reduce_any, wrap_ddp
 from lib.utils.errors import UserError
-from lib.utils.event_files import EventLog
-from lib.utils.random import seed_all
-from lib.utils.text import some
+from lib.utils.event_log import EventLog
+from lib.utils.random_state import seed_all
+from lib.utils.text import join_names
 
 log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains, tests after every epoch, and keeps what it takes to go on later.
+    """Trains, tests after every epoch, and saves what exact resume needs.
 
-    `folder` gets `checkpoint.pth` (everything, and the one before it), `model_best` and
-    `final_state` (weights, as .pth and .safetensors), `log_folder` the TensorBoard logs.
+    Writes `checkpoint.pth` (and keeps the previous one), `model_best` and `final_state` (weights,
+    as .pth and .safetensors) to `folder`, TensorBoard logs to `log_folder`.
     """
 
-    def __init__(self, cfg: CfgNode, world: World, folder: Path, log_folder: Path) -> None:
-        self.cfg, self.world, self.folder = cfg, world, folder
+    def __init__(
+        self, cfg: CfgNode, distributed: Distributed, folder: Path, log_folder: Path
+    ) -> None:
+        self.cfg, self.distributed, self.folder = cfg, distributed, folder
         seed_all(cfg.SEED)
+        network = _build_network(cfg, distributed)  # a wrong key raises before any data is read
         self.dataset = build_dataset(cfg, "train")
-        self.made = provenance(cfg, self.dataset, cfg.DATASET.TRAIN_SET)
-        self.tester = Tester(cfg, world)
-        self.loader = build_train_loader(cfg, self.dataset, world.rank, world.size)
-        self.network = _build_network(cfg, world)
-        self.training = build_training(
-            cfg, self.network, world, self.dataset.skeleton, len(self.loader)
+        self.provenance = provenance(cfg, self.dataset, cfg.DATASET.TRAIN_SET)
+        self.tester = Tester(cfg, distributed)
+        self.metric = self.tester.metric
+        self.loader = build_train_loader(
+            cfg, self.dataset, distributed.rank, distributed.world_size
         )
+        self.sampler = cast(EpochBatchSampler, self.loader.batch_sampler)
+        self.steps = len(self.loader)
+        skeleton = self.dataset.skeleton
+        self.state = build_train_state(cfg, network, distributed, skeleton, self.steps)
         self.progress = Progress(epoch=cfg.TRAIN.BEGIN_EPOCH)
-        seed_all(cfg.SEED + world.rank)  # what a layer drops differs from process to process
-        self._saved = time.monotonic()
-        self.writer = EventLog(log_folder) if world.is_first else None
+        self.identity = {
+            "seed": cfg.SEED,
+            "steps_per_epoch": self.steps,
+            "optimizer": type(self.state.optimizer).__name__,
+            "metric": self.metric.primary,
+            "skeleton": skeleton.name,
+        }
+        seed_all(cfg.SEED + distributed.rank)  # drop path differs from process to process
+        self._last_save = time.monotonic()
+        self.writer = EventLog(log_folder) if distributed.is_main else None
         self._resume()
-        self._expect_together()
+        positions = all_gather((self.progress.epoch, self.progress.step), distributed)
+        if len(set(positions)) > 1:
+            raise UserError(
+                f"the processes resume at (epoch, step) {', '.join(map(str, positions))}: "
+                f"all of them, on any machine, must see the same {folder}"
+            )
 
     @property
-    def tested(self) -> nn.Module:
-        """The network that is tested and kept: the averaged one, where there is one."""
-        ema = self.training.ema
-        return self.network if ema is None else ema.module
+    def tested(self) -> PoseNetwork:
+        """The network that is tested and saved: with TRAIN.EMA_DECAY the average."""
+        ema = self.state.ema
+        return self.state.network if ema is None else cast(PoseNetwork, ema.module)
 
     def run(self) -> None:
-        """Train to the last epoch; after Ctrl-C or SIGTERM save the state, KeyboardInterrupt."""
-        progress, steps = self.progress, len(self.loader)
+        """Train to the last epoch; Ctrl-C and SIGTERM save the state, then KeyboardInterrupt."""
+        progress, cfg = self.progress, self.cfg
         log.info(
             "training on %d people, epochs %d to %d of %d steps",
-            len(self.dataset), progress.epoch, self.cfg.TRAIN.END_EPOCH - 1, steps,
+            len(self.dataset), progress.epoch, cfg.TRAIN.END_EPOCH - 1, self.steps,
         )  # fmt: skip
-        with _signals() as stopping:
-
-            def after_step(step: Step | None) -> None:
-                if step is not None:
-                    self._note_bad_images(step)
-                if step is not None and progress.step == 1 and self.writer is not None:
-                    self._draw(step)
-                stops, due = any_of((stopping.is_set(), self._is_due()), self.world)
-                if stops or due:
-                    self._save_checkpoint()
-                if stops:
-                    raise KeyboardInterrupt
-
+        with _catch_signals() as stop:
             try:
-                while progress.epoch < self.cfg.TRAIN.END_EPOCH:
-                    self.loader.batch_sampler.set_state(progress.epoch, progress.step)
-                    train_epoch(
-                        self.training,
+                while progress.epoch < cfg.TRAIN.END_EPOCH:
+                    self.sampler.set_state(progress.epoch, progress.step)
+                    for result in train_epoch(
+                        self.state,
                         self.loader,
                         progress,
-                        steps=steps,
-                        print_every=self.cfg.PRINT_FREQ,
-                        on_failure=self._skip,
-                        after_step=after_step,
-                    )
-                    self._end_epoch(stopping)
+                        steps=self.steps,
+                        print_every=cfg.PRINT_FREQ,
+                    ):
+                        self._after_step(result, stop)
+                    self._end_epoch(stop)
             finally:
                 self.loader.close()
                 self.tester.loader.close()
         self._save_weights("final_state.pth")
 
+    def _after_step(self, result: StepResult | NotFiniteError, stop: threading.Event) -> None:
+        """Count what was skipped, and save if it is time to; KeyboardInterrupt to stop."""
+        if isinstance(result, NotFiniteError):
+            self._count_skipped(result)
+        else:
+            self._count_bad_images(result)
+            if self.progress.step == 1 and self.distributed.is_main:
+                self._save_debug_images(result)
+        stops, is_due = all_reduce_any((stop.is_set(), self._is_due()), self.distributed)
+        if stops or is_due:
+            self._save_checkpoint()
+        if stops:
+            raise KeyboardInterrupt
+
     def _is_due(self) -> bool:
-        """Whether CHECKPOINT_STEPS or CHECKPOINT_MINUTES ask for a checkpoint now."""
+        """Whether CHECKPOINT_STEPS or CHECKPOINT_MINUTES require a checkpoint now."""
         steps, minutes = self.cfg.TRAIN.CHECKPOINT_STEPS, self.cfg.TRAIN.CHECKPOINT_MINUTES
-        late = minutes > 0 and time.monotonic() - self._saved >= 60 * minutes
-        return late or (steps > 0 and self.progress.step % steps == 0)
+        is_late = minutes > 0 and time.monotonic() - self._last_save >= 60 * minutes
+        return is_late or (steps > 0 and self.progress.step % steps == 0)
 
-    def _draw(self, step: Step) -> None:
-        """Show what the epoch's first batch looks like, where DEBUG asks for it."""
-        pictures = debug_pictures(self.cfg, step, self.dataset.skeleton)
-        for name, picture in pictures.items():
+    def _save_debug_images(self, result: StepResult) -> None:
+        """Draw the first batch of the epoch, if the DEBUG keys are set."""
+        images = debug_images(self.cfg, result, self.dataset.skeleton)
+        for name, image in images.items():
             path = self.folder / f"train_{self.progress.epoch:03d}_{name}.jpg"
-            drawing.save_image(path, picture)
-            self.writer.add_image(f"train/{name}", picture, self.progress.epoch)
+            drawing.save_image(path, image)
+            if self.writer is not None:
+                self.writer.add_image(f"train/{name}", image, self.progress.epoch)
 
-    def _note_bad_images(self, step: Step) -> None:
-        """Count the people whose image was unreadable; UserError where they are too many."""
-        progress, most = self.progress, self.cfg.DATASET.SKIP_BAD_IMAGES
-        asked, taken = step.batch["asked"], step.batch["index"]
-        for index in asked[asked != taken].tolist():
-            if index in progress.bad:
+    def _count_bad_images(self, result: StepResult) -> None:
+        """Count the people with an unreadable image; UserError above SKIP_BAD_IMAGES."""
+        bad_images, limit = self.progress.bad_images, self.cfg.DATASET.SKIP_BAD_IMAGES
+        asked, index = result.batch["asked"], result.batch["index"]
+        for person in asked[asked != index].tolist():
+            if person in bad_images:
                 continue
-            progress.bad.append(index)
-            name = self.dataset.records[index].image
-            if len(progress.bad) > most:
+            bad_images.append(person)
+            name = self.dataset.records[person].image
+            if len(bad_images) > limit:
                 raise UserError(
-                    f"{name} is unreadable, and so are {most} others, as many as "
-                    "DATASET.SKIP_BAD_IMAGES lets pass"
+                    f"{name} is unreadable, after {limit} others: DATASET.SKIP_BAD_IMAGES "
+                    f"allows no more than {limit}"
                 )
             log.warning(
-                "%s is unreadable, another person takes its place (%d of at most %d)",
-                name, len(progress.bad), most,
+                "%s is unreadable, replaced by another person (%d of at most %d)",
+                name, len(bad_images), limit,
             )  # fmt: skip
 
-    def _skip(self, error: NotFiniteError) -> None:
-        """Leave a step out, where TRAIN.SKIP_NOT_FINITE lets it pass; else say where it was."""
-        progress, most = self.progress, self.cfg.TRAIN.SKIP_NOT_FINITE
-        names = some([self.dataset.records[index].image for index in error.samples], most=8)
-        where = f"epoch {progress.epoch}, step {progress.step + 1}: {error}"
-        where += f" on {names}" if names else ""
+    def _count_skipped(self, error: NotFiniteError) -> None:
+        """Count a skipped step; UserError with its position above TRAIN.SKIP_NOT_FINITE."""
+        progress, limit = self.progress, self.cfg.TRAIN.SKIP_NOT_FINITE
+        images = [self.dataset.records[index].image for index in error.samples]
+        where = f"epoch {progress.epoch}, step {progress.step}: {error}"
+        where += f" for {join_names(images, 8)}" if images else ""
         progress.skipped += 1
-        if progress.skipped > most:
-            raise UserError(f"{where}; lower TRAIN.LR, or raise TRAIN.WARMUP_STEPS") from None
-        log.warning("%s; step left out (%d of at most %d)", where, progress.skipped, most)
+        if progress.skipped > limit:
+            raise UserError(f"{where}; lower TRAIN.LR, or raise TRAIN.WARMUP_STEPS")
+        log.warning("%s; step skipped (%d of at most %d)", where, progress.skipped, limit)
 
-    def _end_epoch(self, stopping: threading.Event) -> None:
-        """Test, note the scores, and save."""
-        progress = self.progress
-        self._save_checkpoint()  # whatever befalls the test, the epoch is learned
-        predictions = self.tester.predict(self.tested, stopping.is_set)
+    def _end_epoch(self, stop: threading.Event) -> None:
+        """Test, record the scores, and save."""
+        progress, metric = self.progress, self.metric
+        self._save_checkpoint()  # an error in the test must not lose the epoch
+        predictions = self.tester.predict(self.tested, stop.is_set)
         scores = self.tester.score(predictions) or {}
-        rate = self.training.schedule.get_last_lr()[0]
-        now = {"epoch": progress.epoch, "loss": progress.loss, "rate": rate, **scores}
-        progress.history.append(now)
+        lr = self.state.scheduler.get_last_lr()[0]
+        entry: dict[str, Any] = {"epoch": progress.epoch, "loss": progress.loss, "lr": lr, **scores}
+        progress.history.append(entry)
         progress.end_epoch()
         if self.writer is not None:
             write_json(self.folder / "history.json", progress.history)
-            for name in now.keys() - {"epoch"}:
-                self.writer.add_scalar(scalar_tag(name), now[name], progress.epoch)
+            for name in entry.keys() - {"epoch"}:
+                self.writer.add_scalar(scalar_tag(name), entry[name], progress.epoch)
         if scores:
-            log.info("epoch %d: PCKh@0.5 %.2f", progress.epoch - 1, scores["Mean"])
-            if scores["Mean"] > progress.best:
-                progress.best = scores["Mean"]
+            score = scores[metric.primary]
+            log.info("epoch %d: %s %.2f", progress.epoch - 1, metric.name, score)
+            if metric.is_better(score, progress.best):
+                progress.best = score
                 self._save_weights("model_best.pth")
         self._save_checkpoint()
-        if any_of([stopping.is_set()], self.world)[0]:
+        if all_reduce_any([stop.is_set()], self.distributed)[0]:
             raise KeyboardInterrupt
 
     def _save_weights(self, name: str) -> None:
-        if self.world.is_first:
-            checkpoint.save_weights(self.tested.state_dict(), self.folder / name)
+        if self.distributed.is_main:
+            save_weights(self.tested.state_dict(), self.folder / name)
 
     def _save_checkpoint(self) -> None:
-        state.save(
-            self.folder / "checkpoint.pth",
-            self.network,
-            self.training,
-            self.progress,
-            steps=len(self.loader),
-            seed=self.cfg.SEED,
-            made=self.made,
-        )
-        self._saved = time.monotonic()
+        path = self.folder / "checkpoint.pth"
+        training_checkpoint.save(path, self.state, self.progress, self.identity, self.provenance)
+        self._last_save = time.monotonic()
 
     def _resume(self) -> None:
-        """Go on from a checkpoint, where the configuration asks for it and there is one.
+        """Continue from a checkpoint, as AUTO_RESUME and TRAIN.RESUME require.
 
-        AUTO_RESUME comes first: a run that began at TRAIN.CHECKPOINT goes on at its own one.
+        AUTO_RESUME has priority: a run that started at TRAIN.CHECKPOINT continues at its own.
         """
         own, train = self.folder / "checkpoint.pth", self.cfg.TRAIN
-        if self.cfg.AUTO_RESUME and state.candidates(own):
-            paths = state.candidates(own)
-        elif train.RESUME:
-            paths = [Path(train.CHECKPOINT)] if train.CHECKPOINT else state.candidates(own) or [own]
-        else:
-            return
-        path, content = state.read(paths)
-        if path != paths[0] and self.world.is_first:
-            own.replace(own.with_stem("checkpoint_damaged"))  # never to be kept as the one before
-        self.progress = state.restore(
-            content, path, self.network, self.training,
-            steps=len(self.loader), seed=self.cfg.SEED, made=self.made,
-        )  # fmt: skip
+        paths = training_checkpoint.candidates(own)
+        if not (self.cfg.AUTO_RESUME and paths):
+            if not train.RESUME:
+                return
+            paths = [Path(train.CHECKPOINT)] if train.CHECKPOINT else paths or [own]
+        path, content = training_checkpoint.read(paths)
+        if path != paths[0] and self.distributed.is_main:
+            own.replace(own.with_stem("checkpoint_damaged"))  # or it would become the previous one
+        self.progress = training_checkpoint.restore(
+            content, path, self.state, self.identity, self.provenance
+        )
         log.info(
-            "going on from %s: epoch %d, step %d", path, self.progress.epoch, self.progress.step
+            "resuming from %s: epoch %d, step %d", path, self.progress.epoch, self.progress.step
         )
 
-    def _expect_together(self) -> None:
-        """UserError where the processes do not stand at the same step."""
-        places = gather((self.progress.epoch, self.progress.step), self.world)
-        if len(set(places)) > 1:
-            raise UserError(
-                f"the processes go on from (epoch, step) {', '.join(map(str, places))}: "
-                f"all of them, on any machine, must see the same {self.folder}"
-            )
 
-
-def _build_network(cfg: CfgNode, world: World) -> nn.Module:
-    """The network that the configuration describes, with the weights that a run starts from."""
+def _build_network(cfg: CfgNode, distributed: Distributed) -> PoseNetwork:
+    """Build the network with its initial weights, on its device."""
     network = build_model(cfg)
     if cfg.MODEL.PRETRAINED:
         layers = cfg.MODEL.EXTRA.get("PRETRAINED_LAYERS", ["*"])
-        checkpoint.load_pretrained(network, rooted(cfg, cfg.MODEL.PRETRAINED), layers)
-    if cfg.TRAIN.BATCH_NORM == "sync" and world.size > 1:
-        if world.device.type != "cuda":
+        load_pretrained(network, resolve_path(cfg, cfg.MODEL.PRETRAINED), layers)
+    if cfg.TRAIN.BATCH_NORM == "sync" and distributed.world_size > 1:
+        if distributed.device.type != "cuda":
             raise UserError(
                 "TRAIN.BATCH_NORM = 'sync': PyTorch synchronises batch norm on GPUs only; "
                 "set it to frozen or own"
             )
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    return network.to(world.device, memory_format=torch.channels_last)
+    return network.to(distributed.device).to(memory_format=torch.channels_last)
 
 
-def build_training(
-    cfg: CfgNode, network: nn.Module, world: World, skeleton: Skeleton, steps_per_epoch: int
-) -> Training:
-    """Build what the steps of a training work with, as `TRAIN` describes it."""
+def build_train_state(
+    cfg: CfgNode,
+    network: PoseNetwork,
+    distributed: Distributed,
+    skeleton: Skeleton,
+    steps_per_epoch: int,
+) -> TrainState:
+    """Build model, loss, optimizer and schedule of the `TRAIN` keys."""
     train = cfg.TRAIN
     optimizer = build_optimizer(cfg, network)
     ema = ModelEmaV3(network, decay=train.EMA_DECAY, use_warmup=True) if train.EMA_DECAY else None
-    return Training(
-        model=spread(network, world),
-        criterion=build_loss(cfg, skeleton).to(world.device),
+    return TrainState(
+        model=wrap_ddp(PixelsToHeatmaps(network), distributed),
+        criterion=build_loss(cfg, skeleton).to(distributed.device),
         optimizer=optimizer,
-        schedule=build_schedule(cfg, optimizer, steps_per_epoch),
-        scaler=torch.amp.GradScaler(world.device.type, enabled=train.PRECISION == "fp16"),
+        scheduler=build_scheduler(cfg, optimizer, steps_per_epoch),
+        scaler=torch.amp.GradScaler(distributed.device.type, enabled=train.PRECISION == "fp16"),
         ema=ema,
-        world=world,
+        distributed=distributed,
         precision=train.PRECISION,
         image_size=tuple(cfg.MODEL.IMAGE_SIZE),
         heatmap_size=tuple(cfg.MODEL.HEATMAP_SIZE),
         sigma=cfg.MODEL.SIGMA,
-        part=train.BATCH_SIZE_PER_GPU,
-        clip=train.CLIP_GRAD,
-        keeps_norms=train.SKIP_NOT_FINITE > 0,
-        freezes_norms=train.BATCH_NORM == "frozen",
+        micro_batch=train.BATCH_SIZE_PER_GPU,
+        clip_grad=train.CLIP_GRAD,
+        restore_norms=train.SKIP_NOT_FINITE > 0,
+        freeze_norms=train.BATCH_NORM == "frozen",
     )
 
 
 @contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """Note Ctrl-C and SIGTERM, so that the loop ends between steps; a second Ctrl-C ends at once.
+def _catch_signals() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into an event, so that the loop ends between steps.
 
-    Schedulers send SIGTERM before they take a machine away; with torchrun's, a process may get two.
+    A second Ctrl-C ends at once; a second SIGTERM does not, since torchrun may send two.
     """
-    stopping = threading.Event()
-    interrupts = 0
+    stop = threading.Event()
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupts
-        interrupts += number == signal.SIGINT
-        if interrupts > 1:
-            raise KeyboardInterrupt
-        if not stopping.is_set():
-            log.info("stopping after this step; Ctrl-C again to stop at once")
-        stopping.set()
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not stop.is_set():
+            log.info("stopping after this step; Ctrl-C to stop at once")
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stopping
+        yield stop
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

@@ -1,6 +1,6 @@
-"""Augmentation as the HRNet family does it: half body, scale, rotation, mirror.
+"""Augmentation as in the HRNet family: half body, scale, rotation, flip.
 
-Source of the facts: `JointsDataset` of leoxiaobin/deep-high-resolution-net.pytorch.
+Source: `JointsDataset` of leoxiaobin/deep-high-resolution-net.pytorch.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ import numpy as np
 from lib.dataset.skeleton import Skeleton
 from lib.dataset.transforms import PIXELS_PER_SCALE, crop_matrix, mirror_matrix
 
-_ROTATED = 0.6  # share of the samples that are rotated
-_MIRRORED = 0.5  # share of the samples that are mirrored
-_HALF_BODY_MARGIN = 1.5  # box around the joints of half a body, relative to their extent
-_SMALLEST_BOX = 2 / PIXELS_PER_SCALE  # two pixels: what a crop can still be made of
+ROTATION_PROBABILITY = 0.6
+FLIP_PROBABILITY = 0.5
+HALF_BODY_MARGIN = 1.5  # box around the joints of half a body, relative to their extent
+MIN_SCALE = 2 / PIXELS_PER_SCALE  # two pixels
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much is varied; `DATASET.SCALE_FACTOR` and its neighbours in the configuration."""
+    """Strength of the augmentation; `DATASET.SCALE_FACTOR` and so on in the configuration."""
 
     scale_factor: float = 0.0  # standard deviation and limit of the relative change of size
     rotation_factor: float = 0.0  # standard deviation in degrees; the limit is twice this
@@ -29,7 +29,7 @@ class Augmentation:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One look at a person: the box, how it is turned, and whether it is mirrored."""
+    """What is cropped of a person: the box, its rotation, and whether the crop is mirrored."""
 
     center: np.ndarray  # [2], pixels
     scale: np.ndarray  # [2], in 200 pixels
@@ -37,17 +37,17 @@ class View:
     mirrored: bool = False
 
     def matrix(self, size: tuple[int, int]) -> np.ndarray:
-        """Return the map from picture to crop of `size` (w, h), float64 [2, 3].
+        """Return the map from image to crop of `size` (w, h), float64 [2, 3].
 
-        A mirrored view is the mirror of the crop, so that the picture need not be mirrored. To
-        mirror the picture first would turn the other way; the angles are symmetric about 0.
+        The crop is mirrored, not the image as in the family. That inverts the rotation, which does
+        not matter, since angles are symmetric about 0.
         """
         matrix = crop_matrix(self.center, self.scale, self.rotation, size)
         return mirror_matrix(matrix, size[0]) if self.mirrored else matrix
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Return the random numbers of one sample in one epoch, the same whoever asks and when."""
+    """Return the random numbers of a sample in an epoch; they depend on nothing else."""
     return np.random.default_rng([seed, epoch, index])
 
 
@@ -65,22 +65,19 @@ def augment(
     `aspect_ratio` is the crop's width by its height. Scale changes by a normal factor clipped to
     one deviation, rotation by a normal angle clipped to two.
     """
-    halved = generator.random() < settings.half_body_probability
-    if halved and visible.sum() > settings.half_body_joints:
+    halve = generator.random() < settings.half_body_probability
+    if halve and visible.sum() > settings.half_body_joints:
         view = half_body(view, joints, visible, skeleton, aspect_ratio, generator)
-    size = 1 + _normal(generator, limit=1) * settings.scale_factor
-    angle = _normal(generator, limit=2) * settings.rotation_factor
-    rotated, mirrored = generator.random() < _ROTATED, generator.random() < _MIRRORED
+    factor = 1 + np.clip(generator.standard_normal(), -1, 1) * settings.scale_factor
+    angle = float(np.clip(generator.standard_normal(), -2, 2)) * settings.rotation_factor
+    rotate = generator.random() < ROTATION_PROBABILITY
+    mirror = generator.random() < FLIP_PROBABILITY
     return View(
         center=view.center,
-        scale=np.maximum(view.scale * size, _SMALLEST_BOX),
-        rotation=angle if rotated else 0.0,
-        mirrored=mirrored and settings.flip,
+        scale=np.maximum(view.scale * factor, MIN_SCALE),
+        rotation=angle if rotate else 0.0,
+        mirrored=mirror and settings.flip,
     )
-
-
-def _normal(generator: np.random.Generator, limit: float) -> float:
-    return max(-limit, min(limit, generator.standard_normal()))
 
 
 def half_body(
@@ -93,18 +90,17 @@ def half_body(
 ) -> View:
     """Narrow `view` to the visible joints of the upper or the lower body.
 
-    The upper body is meant in 69 % of the cases: the family asks whether a *normal* number is below
-    0.5. A half with less than three visible joints gives way to the other; if there is none of at
-    least two, the view stays.
+    The upper body is preferred in 69 % of the cases: the family tests whether a *normal* number is
+    below 0.5. A half with fewer than three visible joints is replaced by the other; if that has
+    fewer than two, the view stays the same.
     """
-    in_upper = np.zeros(len(joints), dtype=bool)
-    in_upper[list(skeleton.upper_body)] = True
+    in_upper = np.isin(np.arange(len(joints)), skeleton.upper_body)
     upper, lower = joints[(visible > 0) & in_upper], joints[(visible > 0) & ~in_upper]
-    wants_upper = generator.standard_normal() < 0.5
-    chosen = upper if (wants_upper and len(upper) > 2) or len(lower) <= 2 else lower
+    prefer_upper = generator.standard_normal() < 0.5
+    chosen = upper if (prefer_upper and len(upper) > 2) or len(lower) <= 2 else lower
     if len(chosen) < 2:
         return view
     width, height = np.ptp(chosen, axis=0)
-    width = max(width, height * aspect_ratio) * _HALF_BODY_MARGIN
+    width = max(width, height * aspect_ratio) * HALF_BODY_MARGIN
     scale = np.array([width, width / aspect_ratio]) / PIXELS_PER_SCALE
     return View(center=chosen.mean(axis=0), scale=scale)

@@ -1,48 +1,40 @@
-"""Where pictures come from: a folder or a zip file; and how they are decoded."""
+"""Sources of images, a folder or a zip file, and their decoding."""
 
-import lzma
 import os
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
 
 from lib.utils.errors import UserError
 
-# Annotations are made in the stored pixels, so the camera's note how to turn them is not heeded.
 _DECODE = {
-    1: cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
-    2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION,
-    4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_IGNORE_ORIENTATION,
-    8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
-
-# What a damaged archive, or one that is locked, makes the reader raise.
-_ZIP_ERRORS = (
-    OSError, EOFError, RuntimeError, NotImplementedError,
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-)  # fmt: skip
+T = TypeVar("T")
 
 
 class ImageSource(Protocol):
-    """A place that pictures are read from by name."""
+    """Reads images by name."""
 
     def read(self, name: str) -> bytes:
-        """Return the encoded picture; UserError where it cannot be read."""
+        """Return the encoded image; UserError if it cannot be read."""
         ...
 
-    def mark(self, name: str) -> int:
-        """Return a number that changes with the picture, without reading it."""
+    def fingerprint(self, name: str) -> int:
+        """Return a number that changes with the image, without reading it; UserError as `read`."""
         ...
 
 
 class ImageFolder:
-    """Pictures as files of a folder."""
+    """Images as files of a folder."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -50,26 +42,25 @@ class ImageFolder:
             raise UserError(f"{self.folder}: there is no such folder of images")
 
     def read(self, name: str) -> bytes:
-        """Return the file's content; UserError if it is missing or lies outside the folder."""
-        path = self.folder / _inside(name, self.folder)
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: cannot read the image ({error.strerror})") from error
+        """Return the file's content; UserError if it is missing or outside the folder."""
+        return self._access(name, Path.read_bytes)
 
-    def mark(self, name: str) -> int:
-        """Return the file's size in bytes; UserError as `read`."""
+    def fingerprint(self, name: str) -> int:
+        """Return the file's size in bytes."""
+        return self._access(name, lambda path: path.stat().st_size)
+
+    def _access(self, name: str, read: Callable[[Path], T]) -> T:
         path = self.folder / _inside(name, self.folder)
         try:
-            return path.stat().st_size
+            return read(path)
         except OSError as error:
             raise UserError(f"{path}: cannot read the image ({error.strerror})") from error
 
 
 class ImageZip:
-    """Pictures as entries of a zip file, which every process opens for itself when it first reads.
+    """Images as entries of a zip file.
 
-    A handle that processes share would share its place in the file too.
+    Each process opens the file itself: a shared handle would share the position in the file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -80,31 +71,30 @@ class ImageZip:
             raise UserError(f"{self.path}: there is no such zip file of images")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None, "_owner": -1}
+        return self.__dict__ | {"_handle": None}
 
     def read(self, name: str) -> bytes:
         """Return the entry's content; UserError if the entry or the zip file cannot be read."""
-        return self._ask(name, lambda archive, entry: archive.read(entry))
+        return self._access(name, lambda archive, entry: archive.read(entry))
 
-    def mark(self, name: str) -> int:
-        """Return the checksum that the zip file holds of the entry; UserError as `read`."""
-        return self._ask(name, lambda archive, entry: archive.getinfo(entry).CRC)
+    def fingerprint(self, name: str) -> int:
+        """Return the checksum of the entry, as stored in the zip file."""
+        return self._access(name, lambda archive, entry: archive.getinfo(entry).CRC)
 
-    def _ask(self, name: str, question: Callable[[zipfile.ZipFile, str], Any]) -> Any:
+    def _access(self, name: str, read: Callable[[zipfile.ZipFile, str], T]) -> T:
         entry = _inside(name, self.path)
         try:
-            return question(self._open(), entry)
+            return read(self._open(), entry)
         except KeyError:
             raise UserError(f"{self.path}: there is no entry {entry!r} in the zip file") from None
-        except _ZIP_ERRORS as error:
+        except Exception as error:  # zipfile raises many types on a damaged or encrypted file
             raise UserError(
                 f"{self.path}: cannot read {entry!r} from the zip file ({error})"
             ) from error
 
     def _open(self) -> zipfile.ZipFile:
         if self._handle is None or self._owner != os.getpid():
-            self._handle = zipfile.ZipFile(self.path)
-            self._owner = os.getpid()
+            self._handle, self._owner = zipfile.ZipFile(self.path), os.getpid()
         return self._handle
 
 
@@ -112,25 +102,24 @@ def _inside(name: str, source: Path) -> str:
     """Return `name` if it stays inside its source; UserError for `../x`, `/x`, `C:x` and such."""
     parts = name.replace("\\", "/").split("/")
     if ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in name:
-        raise UserError(f"{source}: the image name {name!r} does not stay inside; name it relative")
+        raise UserError(f"{source}: the image name {name!r} must be a path inside it")
     return name
 
 
 def is_jpeg(data: bytes) -> bool:
-    """Tell whether `data` begins as JPEG files do; those alone can be decoded smaller."""
+    """Whether `data` starts as a JPEG file does; only JPEG can be decoded at a reduced size."""
     return data.startswith(b"\xff\xd8")
 
 
 def decode_image(data: bytes, name: str, reduce: int = 1, upright: bool = False) -> np.ndarray:
-    """Decode a picture to BGR, uint8 [H, W, 3]; of 16 bits the upper 8, without transparency.
+    """Decode an image to BGR, uint8 [H, W, 3], without transparency.
 
-    As stored, where EXIF's orientation is not applied, or `upright`, as viewers show it. `reduce`
-    2, 4 or 8 decodes a JPEG at that fraction of its size (rounded up), which is quicker than to
-    decode all of it: its blocks are left smaller (`reduced_matrix` fits the crop to it).
-    UserError names `name` where the data is no picture.
+    Annotation refers to the stored pixels, so EXIF's orientation is applied only if `upright`.
+    `reduce` 2, 4 or 8 decodes a JPEG at that fraction of its size (rounded up), which is faster;
+    `reduced_matrix` adapts the crop. UserError with `name` if the data is no image.
     """
-    assert reduce == 1 or is_jpeg(data), "only JPEG files can be decoded smaller"
-    flags = _DECODE[reduce] & ~cv2.IMREAD_IGNORE_ORIENTATION if upright else _DECODE[reduce]
+    assert reduce == 1 or is_jpeg(data), "only JPEG files can be decoded at a reduced size"
+    flags = _DECODE[reduce] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error:
@@ -138,3 +127,15 @@ def decode_image(data: bytes, name: str, reduce: int = 1, upright: bool = False)
     if image is None:
         raise UserError(f"{name}: the file is not an image that can be decoded")
     return image
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image file, upright as viewers show it: RGB, uint8 [H, W, 3].
+
+    UserError names the file if it cannot be read or decoded.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the image ({error.strerror})") from error
+    return cv2.cvtColor(decode_image(data, str(path), upright=True), cv2.COLOR_BGR2RGB)

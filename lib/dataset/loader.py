@@ -1,55 +1,49 @@
-"""Batches: in which order samples come, and the worker processes that make them."""
+"""Batches of samples: their order, and the worker processes that load them."""
 
 import atexit
+import math
 import multiprocessing
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 from yacs.config import CfgNode
 
+from lib.dataset.pose_dataset import PoseDataset
 from lib.utils.errors import UserError
 
 
-class EpochBatchSampler(Sampler):
-    """The order of training: batches of (epoch, index), so that workers learn the epoch as well.
+@dataclass(eq=False)
+class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
+    """Training order: batches of (epoch, index), so that workers know the epoch as well.
 
-    The order derives from (seed, epoch) alone. Of `world_size` processes each takes its part of
-    every step's people, the parts that one process with as many TRAIN.ACCUMULATE computes one after
-    the other (but in an epoch's last step, if short); all take equally many, for which the first
-    samples may come twice.
+    The order depends only on (seed, epoch). Each of `world_size` processes gets one part of every
+    step's batch, the micro-batches that one process with as many TRAIN.ACCUMULATE computes one
+    after the other (except in a short last step). All processes get equally many samples, for which
+    the first ones may be repeated.
     """
 
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        shuffle: bool = True,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.length = length
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.rank = rank
-        self.world_size = world_size
-        self.set_state(0)
+    length: int
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = True
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = 0
+    step: int = 0
 
     def set_state(self, epoch: int, step: int = 0) -> None:
-        """Let the next round be that of `epoch`, from batch `step` of this process on."""
-        self.epoch = epoch
-        self.step = step
+        """Start the next iteration in `epoch` at batch `step` of this process."""
+        self.epoch, self.step = epoch, step
 
     def __len__(self) -> int:
-        """Return the batches of a whole epoch, also if the next round begins in its middle."""
-        return _ceil_divide(_ceil_divide(self.length, self.world_size), self.batch_size)
+        """Return the number of batches of a whole epoch, also if the next one starts later."""
+        return math.ceil(math.ceil(self.length / self.world_size) / self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, size = self.epoch, self.batch_size * self.world_size
@@ -59,13 +53,13 @@ class EpochBatchSampler(Sampler):
         return iter([[(epoch, index) for index in batch] for batch in own])
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Return all indices in order, filled up so that the processes have equally many."""
+        """Return all indices in order, padded so that all processes have equally many."""
         order = np.arange(self.length)
         if self.shuffle:
-            # The spawn key keeps these numbers apart from those that augment the samples.
+            # The spawn key makes these numbers independent of those that augment the samples.
             sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
             order = np.random.default_rng(sequence).permutation(self.length)
-        return np.resize(order, _ceil_divide(self.length, self.world_size) * self.world_size)
+        return np.resize(order, math.ceil(self.length / self.world_size) * self.world_size)
 
 
 def evaluation_order(length: int, rank: int = 0, world_size: int = 1) -> range:
@@ -74,48 +68,49 @@ def evaluation_order(length: int, rank: int = 0, world_size: int = 1) -> range:
 
 
 class PoseLoader(DataLoader):
-    """A DataLoader of dicts of tensors; its workers' UserErrors arrive as the line they were."""
+    """A DataLoader of dicts of tensors that raises its workers' UserErrors as they were."""
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+    def __iter__(self) -> Any:
         try:
             for batch in super().__iter__():
                 yield {name: torch.as_tensor(value) for name, value in batch.items()}
         except UserError as error:
             self.close()
-            # The worker's traceback comes along in the text; its last line is the error itself.
+            # The text contains the worker's traceback, whose last line is the error itself.
             line = str(error).strip().splitlines()[-1]
             raise UserError(line.removeprefix(f"{UserError.__module__}.UserError: ")) from None
         except (ConnectionError, EOFError, FileNotFoundError) as error:
-            if "in DataLoader worker process" in str(error):  # raised there, by what makes samples
+            if "in DataLoader worker process" in str(error):  # raised by the dataset
                 raise
             raise UserError(
-                f"a loader process died while it handed over a batch ({error or 'no answer'}). "
-                "If memory ran out, lower WORKERS"
+                f"a loader process died while it sent a batch ({error or 'no answer'}): "
+                "if memory ran out, lower WORKERS"
             ) from None
 
     def close(self) -> None:
-        """End the workers, which listen to no signal."""
-        if self._iterator is not None and self.num_workers > 0:
-            self._iterator._shutdown_workers()
-            self._iterator = None
+        """Stop the workers, which ignore signals."""
+        iterator: Any = self._iterator
+        if iterator is not None and self.num_workers > 0:
+            iterator._shutdown_workers()
+        self._iterator = None
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor | np.ndarray]:
-    """Stack samples: pictures as a tensor, the rest, which is small, as arrays.
+    """Stack samples: images as a tensor, the rest as arrays.
 
-    Tensors travel from a worker in a shared file each, which costs more than pickling small arrays.
+    Workers send each tensor in a shared file, which costs more than pickling small arrays.
     """
     batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
     return batch | {"image": torch.from_numpy(batch["image"])}
 
 
 def build_train_loader(
-    cfg: CfgNode, dataset: Dataset, rank: int = 0, world_size: int = 1
+    cfg: CfgNode, dataset: PoseDataset, rank: int = 0, world_size: int = 1
 ) -> PoseLoader:
     """Return shuffled batches of `dataset`, dicts of tensors, for this process of `world_size`.
 
-    A batch is what one step takes, TRAIN.ACCUMULATE times what is computed at a time. Call
-    `loader.batch_sampler.set_state(epoch, step)` before each round.
+    A batch is that of one step: TRAIN.ACCUMULATE micro-batches. Call
+    `loader.batch_sampler.set_state(epoch, step)` before each iteration.
     """
     sampler = EpochBatchSampler(
         len(dataset),
@@ -125,31 +120,31 @@ def build_train_loader(
         rank=rank,
         world_size=world_size,
     )
-    return PoseLoader(dataset, batch_sampler=sampler, **_workers(cfg))
+    return PoseLoader(dataset, batch_sampler=sampler, **_worker_options(cfg))
 
 
 def build_test_loader(
-    cfg: CfgNode, dataset: Dataset, rank: int = 0, world_size: int = 1
+    cfg: CfgNode, dataset: PoseDataset, rank: int = 0, world_size: int = 1
 ) -> PoseLoader:
-    """Return this process's part of `dataset` in batches, in order, each sample once in all."""
+    """Return this process's part of `dataset` in batches, in order, each sample once in total."""
     order = evaluation_order(len(dataset), rank, world_size)
     size = cfg.TEST.BATCH_SIZE_PER_GPU
-    return PoseLoader(dataset, batch_size=size, sampler=order, **_workers(cfg))
+    return PoseLoader(dataset, batch_size=size, sampler=order, **_worker_options(cfg))
 
 
-def _workers(cfg: CfgNode) -> dict[str, Any]:
+def _worker_options(cfg: CfgNode) -> dict[str, Any]:
     return {
         "num_workers": cfg.WORKERS,
         "collate_fn": collate,
         "persistent_workers": cfg.WORKERS > 0,
         "pin_memory": cfg.PIN_MEMORY and torch.cuda.is_available(),
-        "worker_init_fn": _start_worker,
-        "generator": torch.Generator(),  # else each round would draw from torch's global state
+        "worker_init_fn": _init_worker,
+        "generator": torch.Generator(),  # otherwise each epoch draws from torch's global state
     }
 
 
-def _start_worker(worker: int) -> None:
-    """One thread a worker; signals are the main process's to answer, which then ends the workers.
+def _init_worker(worker: int) -> None:
+    """Use one thread, and leave signals to the main process, which stops the workers.
 
     Schedulers send SIGTERM to every process of a job, and the main one still needs its workers.
     """
@@ -159,13 +154,9 @@ def _start_worker(worker: int) -> None:
 
 
 @atexit.register
-def _end_workers() -> None:
-    """End what is left of workers: multiprocessing would ask them by SIGTERM, and wait for ever."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would call it a failure
+def _kill_workers() -> None:
+    """Kill remaining workers: multiprocessing would send SIGTERM, which they ignore, and wait."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would report a failure
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
-
-
-def _ceil_divide(number: int, by: int) -> int:
-    return -(-number // by)

@@ -1,21 +1,20 @@
-"""Skeletons: which joints there are, which limbs join them, which joint mirrors which."""
+"""Skeletons: joints, the limbs between them, and left-right pairs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from lib.utils.errors import UserError
+from scipy.sparse.csgraph import shortest_path
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The joints of a person as a graph; joints are named by their index.
+    """The joints of a person as a graph; a joint is its index in `names`.
 
     `limbs` are the edges, `mirrors` the left-right pairs, `upper_body` the joints that a half-body
-    crop of the upper half keeps (the others make the lower half).
+    crop of the upper half keeps (the others are the lower half).
     """
 
+    name: str
     names: tuple[str, ...]
     limbs: tuple[tuple[int, int], ...]
     mirrors: tuple[tuple[int, int], ...]
@@ -28,7 +27,7 @@ class Skeleton:
 
     @property
     def flip_order(self) -> list[int]:
-        """The joint that stands at each place after the picture was mirrored, [J]."""
+        """The joint that replaces each joint in a mirrored image, [J]."""
         order = list(range(self.num_joints))
         for left, right in self.mirrors:
             order[left], order[right] = right, left
@@ -36,47 +35,35 @@ class Skeleton:
 
     @property
     def joint_weights(self) -> list[float]:
-        """How much each joint counts where the loss weighs joints: the farther out, the more.
-
-        The HRNet family has these values for COCO, and 1 for every joint of other skeletons.
-        """
+        """Weights of the joints in the loss, [J]: the HRNet family's values for COCO, by name."""
         weights = {"elbow": 1.2, "knee": 1.2, "wrist": 1.5, "ankle": 1.5}
         return [weights.get(name.rpartition("_")[2], 1.0) for name in self.names]
 
     def distances(self) -> np.ndarray:
-        """Length of the shortest way along limbs between each two joints, int [J, J].
-
-        Joints that no way joins are J apart, which is farther than any way can be long.
-        """
-        joints = self.num_joints
-        distance = np.full((joints, joints), joints)
-        np.fill_diagonal(distance, 0)
-        for a, b in self.limbs:
-            distance[a, b] = distance[b, a] = 1
-        for via in range(joints):  # Floyd and Warshall's shortest ways
-            distance = np.minimum(distance, distance[:, via : via + 1] + distance[via : via + 1])
-        return distance
+        """Number of limbs on the shortest path between two joints, [J, J]; inf if unconnected."""
+        graph = np.zeros((self.num_joints, self.num_joints))
+        graph[tuple(np.transpose(self.limbs))] = 1
+        return shortest_path(graph, directed=False, unweighted=True)
 
     def joint_mask(self, hops: int) -> np.ndarray:
-        """Which joint may attend to which: itself, its mirror, joints at most `hops` limbs away.
+        """Return which joints attend to each other, bool [J, J], symmetric.
 
-        bool [J, J], symmetric, true on the diagonal. `hops` 0 leaves self and mirror only, -1 lets
-        every joint attend to every other.
+        A joint attends to itself, its mirror, and joints at most `hops` limbs away; -1 is all.
         """
-        if hops < 0:
-            return np.ones((self.num_joints, self.num_joints), dtype=bool)
-        mask = self.distances() <= hops
+        mask = self.distances() <= (np.inf if hops < 0 else hops)
         for left, right in self.mirrors:
             mask[left, right] = mask[right, left] = True
         return mask
 
 
 def _pairs(text: str) -> tuple[tuple[int, int], ...]:
-    """Read `0-1 1-2` as ((0, 1), (1, 2))."""
-    return tuple(tuple(map(int, pair.split("-"))) for pair in text.split())
+    """Parse `0-1 1-2` to ((0, 1), (1, 2))."""
+    pairs = (pair.split("-") for pair in text.split())
+    return tuple((int(first), int(second)) for first, second in pairs)
 
 
 MPII = Skeleton(
+    name="mpii",
     names=(
         "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
         "pelvis", "thorax", "upper_neck", "head_top",
@@ -89,6 +76,7 @@ MPII = Skeleton(
 )  # fmt: skip
 
 COCO = Skeleton(
+    name="coco",
     names=(
         "nose", "left_eye", "right_eye", "left_ear", "right_ear",
         "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
@@ -102,15 +90,4 @@ COCO = Skeleton(
     upper_body=tuple(range(11)),
 )  # fmt: skip
 
-KNOWN: Sequence[Skeleton] = (MPII, COCO)
-
-
-def skeleton_of(num_joints: int) -> Skeleton:
-    """Return the known skeleton of that many joints; UserError names those that are known."""
-    for skeleton in KNOWN:
-        if skeleton.num_joints == num_joints:
-            return skeleton
-    known = " and ".join(str(skeleton.num_joints) for skeleton in KNOWN)
-    raise UserError(
-        f"MODEL.NUM_JOINTS: {num_joints}: no skeleton of so many joints is known, only of {known}"
-    )
+SKELETONS: dict[str, Skeleton] = {skeleton.name: skeleton for skeleton in (MPII, COCO)}

@@ -1,7 +1,7 @@
-"""The crop and its inverse: from the picture to what the network sees, and back.
+"""The crop and its inverse: from the image to the input of the network, and back.
 
-All maps are affine matrices [2, 3] that act on (x, y) in pixels, 0-based, where a pixel's centre
-has whole coordinates. Sizes are (width, height).
+All maps are affine matrices [2, 3] on (x, y) in pixels, 0-based, with pixel centers at integer
+coordinates. Sizes are (width, height).
 """
 
 import math
@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import torch
 
-_LONGEST_SOURCE = 2**15 - 2  # pixels; OpenCV 4 warps no larger picture
 PIXELS_PER_SCALE = 200  # MPII gives a person's size in units of 200 pixels
-MARGIN = 1.25  # the crop over a person's box, in MPII and COCO alike, so that no limb is cut off
-_LARGEST_SIDE = 1e6  # pixels; no picture is as large
+MARGIN = 1.25  # size of the crop by that of the person's box, in MPII and COCO
+MAX_SOURCE_SIDE = 2**15 - 2  # pixels; OpenCV 4 warps no larger image
+MAX_BOX_SIDE = 1e6  # pixels; no image is as large
 
 Points = TypeVar("Points", np.ndarray, torch.Tensor)
 
@@ -27,7 +27,7 @@ def crop_matrix(
     size: Sequence[int],
     inverse: bool = False,
 ) -> np.ndarray:
-    """Return the similarity from picture to crop, or from crop to picture, float64 [2, 3].
+    """Return the similarity from image to crop, or from crop to image, float64 [2, 3].
 
     `center` (x, y) goes to the middle of the crop; the box is `scale` (width, height) times 200
     pixels, and its width alone sets the zoom, last pixel to last pixel (unbiased, as in DARK,
@@ -35,76 +35,65 @@ def crop_matrix(
     """
     box_width = scale[0] * PIXELS_PER_SCALE - 1
     assert box_width > 0, f"a box of scale {scale[0]} is not wider than a pixel"
-    zoom = (size[0] - 1) / box_width
-    angle = math.radians(rotation)
-    (x, y), middle_x, middle_y = center, (size[0] - 1) / 2, (size[1] - 1) / 2
+    zoom, angle = (size[0] - 1) / box_width, math.radians(rotation)
+    source, target = np.asarray(center, np.float64), (np.asarray(size, np.float64) - 1) / 2
     if inverse:
-        cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
-        return np.array(
-            [
-                [cos, -sin, x - cos * middle_x + sin * middle_y],
-                [sin, cos, y - sin * middle_x - cos * middle_y],
-            ]
-        )
+        source, target, zoom, angle = target, source, 1 / zoom, -angle
     cos, sin = math.cos(angle) * zoom, math.sin(angle) * zoom
-    return np.array(
-        [[cos, sin, middle_x - cos * x - sin * y], [-sin, cos, middle_y + sin * x - cos * y]]
-    )
+    columns = np.array([[cos, -sin], [sin, cos]])
+    return np.column_stack([*columns, target - columns[0] * source[0] - columns[1] * source[1]])
 
 
-def box_to_view(
+def box_to_center_scale(
     box: Sequence[float] | np.ndarray, size: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what to crop for a box (x, y, width, height): center and scale, float64 [2] each.
+    """Return center and scale, float64 [2] each, of the crop for a box (x, y, width, height).
 
-    The box covers the pixels x … x + width - 1, so its middle is x + (width - 1) / 2. The side that
-    is too short for the shape of the crop's `size` grows, then both by MARGIN.
+    The box covers the pixels x … x + width - 1, so its middle is x + (width - 1) / 2. The shorter
+    side grows to the aspect ratio of the crop's `size`, then both sides by MARGIN.
     """
     x, y, width, height = map(float, box)
     center = np.array([x + (width - 1) / 2, y + (height - 1) / 2])
-    shape = size[0] / size[1]
-    width = max(width, height * shape)
-    return center, np.array([width, width / shape]) * (MARGIN / PIXELS_PER_SCALE)
+    aspect_ratio = size[0] / size[1]
+    width = max(width, height * aspect_ratio)
+    return center, np.array([width, width / aspect_ratio]) * (MARGIN / PIXELS_PER_SCALE)
 
 
-def view_to_box(
+def center_scale_to_box(
     center: Sequence[float] | np.ndarray,
     scale: Sequence[float] | np.ndarray,
     size: Sequence[int],
 ) -> np.ndarray:
-    """Undo `box_to_view`: the box (x, y, width, height), float64 [4], whose crop that is.
+    """Return the box (x, y, width, height), float64 [4]: the inverse of `box_to_center_scale`.
 
-    Of a record's center and scale too, whose width alone counts, as in `crop_matrix`.
+    The height of `scale` has no effect, as in `crop_matrix`.
     """
     width = scale[0] * PIXELS_PER_SCALE / MARGIN
     height = width * size[1] / size[0]
     return np.array([center[0] - (width - 1) / 2, center[1] - (height - 1) / 2, width, height])
 
 
-def fault_of_box(box: Sequence[float] | np.ndarray, shape: Sequence[int]) -> str | None:
-    """Say what keeps a box (x, y, width, height) from being a person's; None where nothing does.
+def box_error(box: Sequence[float] | np.ndarray, shape: Sequence[int]) -> str | None:
+    """Return why a box (x, y, width, height) cannot be a person's, None if it can.
 
-    `shape` is the picture's, (height, width, ...).
+    `shape` is the image's, (height, width, ...).
     """
     x, y, width, height = map(float, box)
     if not all(map(math.isfinite, (x, y, width, height))):
-        return "is not of finite numbers"
+        return "has numbers that are not finite"
     if width <= 0 or height <= 0:
         return "has no size"
     if width < 1 or height < 1:
         return "is smaller than a pixel; boxes are x, y, width, height in pixels"
-    if max(width, height) > _LARGEST_SIDE:
-        return "is larger than any picture"
+    if max(width, height) > MAX_BOX_SIDE:
+        return "is larger than any image"
     if x >= shape[1] or y >= shape[0] or x + width <= 0 or y + height <= 0:
-        return f"lies outside the picture of {shape[1]}×{shape[0]} pixels"
+        return f"is outside the image of {shape[1]}×{shape[0]} pixels"
     return None
 
 
 def mirror_matrix(matrix: np.ndarray, width: int) -> np.ndarray:
-    """Return `matrix` followed by a left-right mirror of a crop of that width (x → width - 1 - x).
-
-    Mirroring the crop undoes itself, and leaves the middle where it is.
-    """
+    """Return `matrix` followed by the mirror x → width - 1 - x of a crop of that width."""
     mirrored = matrix.copy()
     mirrored[0] = -matrix[0]
     mirrored[0, 2] += width - 1
@@ -112,15 +101,15 @@ def mirror_matrix(matrix: np.ndarray, width: int) -> np.ndarray:
 
 
 def reduction(scale: Sequence[float] | np.ndarray, size: Sequence[int]) -> int:
-    """Return by how much (1, 2, 4 or 8) the picture may shrink and not be coarser than the crop."""
+    """Return the largest factor (1, 2, 4 or 8) of shrinking the image that the crop permits."""
     ratio = (scale[0] * PIXELS_PER_SCALE - 1) / (size[0] - 1)
     return max(factor for factor in (1, 2, 4, 8) if factor == 1 or factor <= ratio)
 
 
 def reduced_matrix(matrix: np.ndarray, factor: int) -> np.ndarray:
-    """Return the matrix that does to a picture shrunk by `factor` what `matrix` does to the whole.
+    """Return the matrix for an image shrunk by `factor` that corresponds to `matrix`.
 
-    Pixel i of the small picture is the mean of pixels factor·i … factor·i + factor - 1.
+    Pixel i of the shrunk image is the mean of pixels factor·i … factor·i + factor - 1.
     """
     offset = (factor - 1) / 2
     return matrix @ np.array([[factor, 0, offset], [0, factor, offset], [0, 0, 1]])
@@ -134,38 +123,33 @@ def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 def crop_image(image: np.ndarray, matrix: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Cut the crop of `size` (w, h) out of `image` uint8 [H, W, 3]; uint8 [h, w, 3].
 
-    Bilinear; black where the crop reaches beyond the picture.
+    Bilinear; black outside the image.
     """
-    if max(image.shape[:2]) > _LONGEST_SOURCE:
-        image, matrix = _touched(image, matrix, size)
+    if max(image.shape[:2]) > MAX_SOURCE_SIDE:
+        image, matrix = _cut_out_source(image, matrix, size)
     return cv2.warpAffine(image, matrix, (int(size[0]), int(size[1])), flags=cv2.INTER_LINEAR)
 
 
-def _touched(
+def _cut_out_source(
     image: np.ndarray, matrix: np.ndarray, size: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of a huge picture that a crop touches, shrunk if still huge, and its map."""
+    """Return the region of a huge image that a crop covers, subsampled if huge, and its map."""
     corners = np.array([[0, 0], [size[0] - 1, 0], [0, size[1] - 1], np.subtract(size, 1)])
-    touched = transform_points(corners, cv2.invertAffineTransform(matrix))
-    most = image.shape[1::-1]
-    low = (np.floor(touched.min(axis=0)) - 2).clip(0, np.subtract(most, 1)).astype(int)
-    high = (np.ceil(touched.max(axis=0)) + 3).clip(low + 1, most).astype(int)
-    part = image[low[1] : high[1], low[0] : high[0]]
-    shrunk = tuple(int(side) for side in np.minimum(high - low, _LONGEST_SOURCE))
-    zoom = (high - low) / shrunk  # 1 where the part is small enough
-    if (zoom > 1).any():
-        part = cv2.resize(part, shrunk, interpolation=cv2.INTER_AREA)
-    offset = low + (zoom - 1) / 2  # of the first pixel's middle
-    back = np.array([[zoom[0], 0, offset[0]], [0, zoom[1], offset[1]], [0, 0, 1]])
-    return part, matrix @ back
+    covered = transform_points(corners, cv2.invertAffineTransform(matrix))
+    limit = np.array(image.shape[1::-1])
+    low = (np.floor(covered.min(axis=0)) - 2).clip(0, limit - 1).astype(int)
+    high = (np.ceil(covered.max(axis=0)) + 3).clip(low + 1, limit).astype(int)
+    step = math.ceil((high - low).max() / MAX_SOURCE_SIDE)
+    source = np.ascontiguousarray(image[low[1] : high[1] : step, low[0] : high[0] : step])
+    return source, matrix @ np.array([[step, 0, low[0]], [0, step, low[1]], [0, 0, 1]])
 
 
 def crop_to_heatmap(
     joints: Points, image_size: Sequence[int], heatmap_size: Sequence[int]
 ) -> Points:
-    """Turn `joints` [..., 2] in crop pixels into heatmap cells, not rounded; array or tensor.
+    """Convert `joints` [..., 2] from crop pixels to heatmap cells, not rounded; array or tensor.
 
-    The same as `crop_matrix` with the heatmap's size: middle to middle, widths set the zoom.
+    Equivalent to `crop_matrix` with the heatmap's size: middle to middle, the widths set the zoom.
     """
     zoom = (heatmap_size[0] - 1) / (image_size[0] - 1)
     shift = (heatmap_size[1] - 1) / 2 - (image_size[1] - 1) / 2 * zoom
@@ -176,5 +160,5 @@ def crop_to_heatmap(
 def heatmap_to_crop(
     joints: Points, image_size: Sequence[int], heatmap_size: Sequence[int]
 ) -> Points:
-    """Undo `crop_to_heatmap`: `joints` [..., 2] in heatmap cells into crop pixels."""
+    """Convert `joints` [..., 2] from heatmap cells to crop pixels; array or tensor."""
     return crop_to_heatmap(joints, heatmap_size, image_size)

@@ -1,25 +1,36 @@
-"""The networks by name."""
+"""The networks by name. To add one, write a `ModelSpec` and name it in `MODELS`."""
 
-import difflib
-
-from torch import nn
 from yacs.config import CfgNode
 
-from lib.models.tokenpose import build_tokenpose_s
-from lib.utils.errors import UserError
+from lib.config.check import check_name
+from lib.models.spec import ModelSpec, PoseNetwork
+from lib.models.tokenpose_spec import TOKENPOSE_S
 
-MODELS = {"pose_tokenpose_s": build_tokenpose_s}
+__all__ = ["MODELS", "ModelSpec", "PoseNetwork", "build_model", "check_model", "model_spec"]
+
+MODELS: dict[str, ModelSpec] = {"pose_tokenpose_s": TOKENPOSE_S}
 
 
-def build_model(cfg: CfgNode) -> nn.Module:
-    """Build the network that `MODEL` describes, on the CPU, in training mode.
+def build_model(cfg: CfgNode) -> PoseNetwork:
+    """Build the network that `MODEL` describes, on the CPU, in training mode, with random weights.
 
-    It takes images [B, 3, H, W], float, ImageNet-normalised, and gives heatmaps [B, J, h, w].
-    UserError where no network has the name `MODEL.NAME`.
+    It takes images [B, 3, H, W], float, normalised with its `mean` and `std`, and gives heatmaps
+    [B, J, h, w]. UserError names the key that is wrong.
     """
-    name = cfg.MODEL.NAME
-    if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, 1, 0.0)[0]
-        known = ", ".join(MODELS)
-        raise UserError(f"MODEL.NAME: {name!r} is not a network here ({known}); use {near!r}?")
-    return MODELS[name](cfg)
+    check_model(cfg)
+    spec = model_spec(cfg)
+    model = spec.build(cfg)
+    model.published_names = spec.names
+    return model
+
+
+def check_model(cfg: CfgNode) -> CfgNode:
+    """Return `cfg`; UserError if the network that it names cannot be built."""
+    model_spec(cfg).check(cfg)
+    return cfg
+
+
+def model_spec(cfg: CfgNode) -> ModelSpec:
+    """Return the spec of MODEL.NAME; UserError if there is none."""
+    check_name(cfg, "MODEL.NAME", MODELS)
+    return MODELS[cfg.MODEL.NAME]

@@ -1,28 +1,30 @@
-"""The two small layers that everything is made of: convolution with batch norm, and linear."""
+"""Layers that every network is built from: convolution with batch norm, and linear."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.utils import machine
+from lib.utils.kernels import linear
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, through the kernel that is fastest on this machine (see `machine.tune`)."""
+    """`nn.Linear` through the kernel that is fastest on this processor."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        return machine.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
 
 def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """`norm(conv(x))`, in evaluation as one convolution with the norm folded into its weights.
+    """`norm(conv(x))`; in evaluation one convolution with the norm folded into its weights.
 
-    Folded anew at every call: the weights are small beside the work, and so nothing is ever stale
-    after loading, averaging or going back to training.
+    Folded at every call: the weights are small beside the work, and nothing is ever stale after
+    loading, averaging or going back to training.
     """
     if norm.training:
         return norm(conv(x))
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     weight = conv.weight * gain[:, None, None, None]
     bias = norm.bias - norm.running_mean * gain

@@ -1,4 +1,4 @@
-"""Position of the visual tokens on the patch grid."""
+"""Position embedding of the visual tokens on the patch grid."""
 
 import math
 
@@ -10,7 +10,7 @@ KINDS = ("none", "learnable", "sine", "sine-full")
 
 
 def sine_position(grid: tuple[int, int], dim: int) -> Tensor:
-    """2D sine position of each patch, float [h·w, dim]: the first half tells y, the second x.
+    """Return the 2D sine position of each patch, float [h·w, dim]: first half y, second half x.
 
     `grid` is (w, h). Rows and columns are counted from 1 and scaled to (0, 2π], as DETR does
     (Carion et al. 2020); frequencies fall from 1 to 1/10000.
@@ -32,12 +32,13 @@ def sine_position(grid: tuple[int, int], dim: int) -> Tensor:
 
 
 class Position(nn.Module):
-    """What is added to the tokens to tell where they lie, [1, J + h·w, dim].
+    """The embedding `table` [1, J + h·w, dim] that is added to the tokens.
 
-    `learnable` has a parameter over all tokens; the sine kinds leave keypoint tokens alone (their
-    rows are zero, so that one addition serves the whole sequence). `repeated` says whether it is
-    added again before every later layer.
+    `learnable` is a parameter over all tokens. The sine kinds are zero for keypoint tokens, so that
+    one addition serves the whole sequence. `repeated`: it is added again before every later layer.
     """
+
+    table: Tensor
 
     def __init__(self, kind: str, num_joints: int, grid: tuple[int, int], dim: int) -> None:
         super().__init__()

@@ -1,12 +1,13 @@
-"""The transformer's block: attention that can be masked, asked of a few tokens only, and seen."""
+"""The transformer block: attention with a mask, for some queries only, with its weights."""
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from timm.layers import DropPath
 from torch import Tensor, nn
 
 from lib.models.layers import Linear
-from lib.utils import machine
+from lib.utils.kernels import linear
 
 
 class Attention(nn.Module):
@@ -19,7 +20,7 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, scale: float) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f"{heads} heads do not divide a width of {dim}")
+            raise ValueError(f"dim {dim} is not divisible by {heads} heads")
         self.heads = heads
         self.scale = scale
         self.qkv = Linear(dim, 3 * dim, bias=False)
@@ -29,38 +30,41 @@ class Attention(nn.Module):
         self,
         tokens: Tensor,
         bias: Tensor | None = None,
-        queries: int | None = None,
-        seen: int = 0,
+        num_queries: int | None = None,
+        num_weight_rows: int = 0,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend, [B, N, D] -> ([B, queries, D], weights).
+        """Attend, [B, N, D] -> ([B, num_queries, D], weights).
 
         `bias` [.., N, N] is added to the scores; -inf makes a weight exactly zero. Only the first
-        `queries` tokens ask (all, if None). The attention weights of the first `seen` tokens are
-        returned too, fp32 [B, heads, seen, N]; None if `seen` is 0.
+        `num_queries` tokens (None: all) get an output. The attention weights of the first
+        `num_weight_rows` tokens are returned too, fp32 [B, heads, rows, N]; None for 0 rows.
         """
-        q, k, v = self._project(tokens, queries)
+        q, k, v = self._project(tokens, num_queries)
         if bias is not None:
             bias = bias[..., : q.shape[2], :].to(q.dtype)
-        weights = self._weights(q[:, :, :seen], k, bias) if seen else None
-        if weights is not None and seen == q.shape[2]:  # all weights are here already
-            mixed = weights.to(v.dtype) @ v
+        weights = self._weights(q[:, :, :num_weight_rows], k, bias) if num_weight_rows else None
+        if weights is not None and num_weight_rows == q.shape[2]:  # all weights are known already
+            out = weights.to(v.dtype) @ v
         else:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
-        return self.out(mixed.transpose(1, 2).flatten(2)), weights
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+        return self.out(rearrange(out, "b heads n d -> b n (heads d)")), weights
 
-    def _project(self, tokens: Tensor, queries: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens [B, N, D] -> q [B, heads, queries, d], k and v [B, heads, N, d]."""
-        if queries is None:
-            return self._split(self.qkv(tokens), 3)
+    def _project(self, tokens: Tensor, num_queries: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens [B, N, D] -> q [B, heads, num_queries, d], k and v [B, heads, N, d]."""
+        if num_queries is None:
+            q, k, v = self._split(self.qkv(tokens), 3)
+            return q, k, v
         dim = tokens.shape[2]
-        q = machine.linear(tokens[:, :queries], self.qkv.weight[:dim])
-        k_v = machine.linear(tokens, self.qkv.weight[dim:])
-        return *self._split(q, 1), *self._split(k_v, 2)
+        (q,) = self._split(linear(tokens[:, :num_queries], self.qkv.weight[:dim]), 1)
+        k, v = self._split(linear(tokens, self.qkv.weight[dim:]), 2)
+        return q, k, v
 
-    def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """[B, N, parts·D] -> that many [B, heads, N, d]."""
-        batch, count, _ = x.shape
-        return x.view(batch, count, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    def _split(self, x: Tensor, count: int) -> tuple[Tensor, ...]:
+        """[B, N, count·D] -> `count` tensors [B, heads, N, d]."""
+        split = rearrange(
+            x, "b n (count heads d) -> count b heads n d", count=count, heads=self.heads
+        )
+        return split.unbind(0)
 
     def _weights(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
         """softmax(scale·q·k + bias) in fp32, under autocast too, [B, heads, rows, N]."""
@@ -74,7 +78,8 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer block: tokens += attention(norm), then tokens += mlp(norm).
 
-    In training each half is left out of a share `drop_path` of the samples (Huang et al. 2016).
+    In training each of the two is dropped for a share `drop_path` of the samples (stochastic depth,
+    Huang et al. 2016).
     """
 
     def __init__(
@@ -89,22 +94,22 @@ class Block(nn.Module):
         self.drop = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(
-        self, tokens: Tensor, bias: Tensor | None = None, queries: int | None = None
+        self, tokens: Tensor, bias: Tensor | None = None, num_queries: int | None = None
     ) -> Tensor:
-        """[B, N, D] -> [B, queries, D] (all N, if None); `bias` as in `Attention`."""
-        return self.refine(self.attend(tokens, bias, queries)[0])
+        """[B, N, D] -> [B, num_queries, D] (None: all N); `bias` as in `Attention`."""
+        return self.add_mlp(self.add_attention(tokens, bias, num_queries)[0])
 
-    def attend(
+    def add_attention(
         self,
         tokens: Tensor,
         bias: Tensor | None = None,
-        queries: int | None = None,
-        seen: int = 0,
+        num_queries: int | None = None,
+        num_weight_rows: int = 0,
     ) -> tuple[Tensor, Tensor | None]:
-        """Do the block's first half; return tokens and weights as `Attention` does."""
-        update, weights = self.attention(self.norm1(tokens), bias, queries, seen)
-        return tokens[:, :queries] + self.drop(update), weights
+        """First half of the block; returns tokens and weights as `Attention` does."""
+        update, weights = self.attention(self.norm1(tokens), bias, num_queries, num_weight_rows)
+        return tokens[:, :num_queries] + self.drop(update), weights
 
-    def refine(self, tokens: Tensor) -> Tensor:
-        """Do the block's second half, [B, N, D] -> [B, N, D]."""
+    def add_mlp(self, tokens: Tensor) -> Tensor:
+        """Second half of the block, [B, N, D] -> [B, N, D]."""
         return tokens + self.drop(self.mlp(self.norm2(tokens)))

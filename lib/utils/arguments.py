@@ -1,4 +1,4 @@
-"""The arguments that the HRNet family's commands share."""
+"""Arguments that the commands share, as in the HRNet family."""
 
 import argparse
 import math
@@ -9,8 +9,8 @@ from typing import Any
 def command_parser(description: str) -> argparse.ArgumentParser:
     """Build a parser of `--cfg FILE [--modelDir D] [--logDir D] [--dataDir D] KEY VALUE ...`.
 
-    Parse with `parse_intermixed_args`: keys may stand before, between and behind the options.
-    The directories come out as `model_dir`, `log_dir` and `data_dir`, the overrides as `opts`.
+    Parse with `parse_intermixed_args`, so that keys may be anywhere between the options. The
+    directories are `model_dir`, `log_dir` and `data_dir`, the overrides `opts`.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--cfg", required=True, metavar="FILE", help="the YAML configuration")
@@ -23,7 +23,7 @@ def command_parser(description: str) -> argparse.ArgumentParser:
 
 
 def overrides(arguments: argparse.Namespace) -> list[str]:
-    """All overrides among the parsed arguments of `command_parser`, as `KEY VALUE ...`."""
+    """Return the overrides among the arguments of `command_parser`, as `KEY VALUE ...`."""
     directories = (
         ("OUTPUT_DIR", arguments.model_dir),
         ("LOG_DIR", arguments.log_dir),
@@ -34,14 +34,14 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1 on."""
+    """Parse a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
 def one_of(known: Sequence[str]) -> Callable[[str], str]:
-    """Make a reader of one of the known words."""
+    """Return a parser of one of the known words."""
 
     def read(text: str) -> str:
         if text not in known:
@@ -52,12 +52,12 @@ def one_of(known: Sequence[str]) -> Callable[[str], str]:
 
 
 def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """Make a reader of values with commas between them."""
-    return lambda text: [kind(part) for part in text.split(",")]
+    """Return a parser of comma-separated values."""
+    return lambda text: [kind(word) for word in text.split(",")]
 
 
 def numbers(count: int) -> Callable[[str], tuple[float, ...]]:
-    """Make a reader of that many finite numbers with commas between them."""
+    """Return a parser of that many finite numbers, comma-separated."""
 
     def read(text: str) -> tuple[float, ...]:
         try:
@@ -65,7 +65,7 @@ def numbers(count: int) -> Callable[[str], tuple[float, ...]]:
         except ValueError:
             values = ()
         if len(values) != count or not all(map(math.isfinite, values)):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers, as 1,2.5,...")
+            raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers such as 1,2.5,...")
         return values
 
     return read

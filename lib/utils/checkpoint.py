@@ -1,16 +1,12 @@
-"""Checkpoints: weights and training states, written whole or not at all, read without trust.
+"""Checkpoints: weights and training states, written atomically, read as untrusted files."""
 
-Every file that is written here carries a SHA-256 of its content: `.pth` in the comment that ends
-the zip archive that it is, `.safetensors` in its metadata. PyTorch's reader notices no flipped bit.
-"""
-
-import hashlib
 import io
 import logging
 import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,177 +15,162 @@ import torch
 from torch import Tensor, nn
 
 from lib.utils.errors import UserError
-from lib.utils.files import replacing
-from lib.utils.text import some
-
-FORMAT = 1  # of checkpoint.pth, so that later readers can tell
+from lib.utils.files import atomic_write
+from lib.utils.text import join_names
 
 log = logging.getLogger(__name__)
 
-_BLOCK = r"^((?:joint_layers|transformer\.blocks)\.\d+)\."
-# From the names of the published codebases to ours, applied in turn.
-_RENAME = (
-    (r"^(module\.)+", ""),
-    (r"^features\.", ""),
-    (r"^(conv|bn|layer)(\d)", r"stem.\1\2"),
-    (r"^patch_to_embedding\.", "patches."),
-    (r"^keypoint_token$", "keypoint_tokens"),
-    (r"^pos_embedding$", "transformer.position.table"),
-    (r"^joint_transformer\.layers\.", "joint_layers."),
-    (r"^transformer\.layers\.", "transformer.blocks."),
-    (_BLOCK + r"0\.(fn\.)?norm\.", r"\1.norm1."),
-    (_BLOCK + r"0\.(fn\.)+to_qkv\.", r"\1.attention.qkv."),
-    (_BLOCK + r"0\.(fn\.)+to_out\.0\.", r"\1.attention.out."),
-    (_BLOCK + r"1\.fn\.norm\.", r"\1.norm2."),
-    (_BLOCK + r"1\.fn\.fn\.net\.0\.", r"\1.mlp.0."),
-    (_BLOCK + r"1\.fn\.fn\.net\.3\.", r"\1.mlp.2."),
-    (r"^mlp_head\.", "head."),
-)
-# What a file may hold and no network needs: counters, fixed tables, published left-overs.
-_LEFT_OVER = re.compile(r"num_batches_tracked$|(^|\.)joint_mask$|transformer\.norm\.")
+_COUNTERS = "num_batches_tracked"  # of batch norm; no output depends on them
+
+
+@dataclass(frozen=True)
+class PublishedNames:
+    """The names of a network's weights in files of other codebases.
+
+    `rename` are (pattern, replacement) of `re.sub`, applied in turn; `ignored` is a pattern of
+    names, after renaming, that the network does not need.
+    """
+
+    rename: tuple[tuple[str, str], ...] = ()
+    ignored: str = r"(?!)"  # nothing
+
+    def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights by the network's own names."""
+        renamed = {}
+        for name, value in weights.items():
+            for pattern, replacement in self.rename:
+                name = re.sub(pattern, replacement, name)
+            if not re.search(self.ignored, name):
+                renamed[name] = value
+        return renamed
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a file's weights into the model; log in one line what was loaded.
 
-    Takes our files and those of the published codebases, weights alone or a whole training
-    checkpoint, as `.pth` or `.safetensors`. UserError where the file cannot be read or a weight of
-    the network is missing or has another shape; the model is then as it was.
+    Takes our files and those of the codebases that `model.published_names` describes, weights alone
+    or a whole training checkpoint, as `.pth` or `.safetensors`. UserError if the file cannot be
+    read or a weight of the network is missing or has another shape; the model is then unchanged.
     """
-    weights = _rename(read_weights(path))
-    wanted = _needed(model)
-    missing = [name for name in wanted if name not in weights]
+    needed = needed_weights(model)
+    weights = own_names(model, read_weights(path))
+    missing = [name for name in needed if name not in weights]
     if missing:
         raise UserError(
-            f"{path} is not of this network: {some(missing)} missing "
-            f"({len(missing)} of {len(wanted)}); test with the configuration it was trained with"
+            f"{path} does not fit this network: {join_names(missing)} missing "
+            f"({len(missing)} of {len(needed)}); use the configuration it was trained with"
         )
-    _check_shapes({name: weights[name] for name in wanted}, wanted, path)
-    broken = [name for name in wanted if not weights[name].isfinite().all()]
+    wrong = [
+        f"{name} is {list(weights[name].shape)}, the network's {list(value.shape)}"
+        for name, value in needed.items()
+        if weights[name].shape != value.shape
+    ]
+    if wrong:
+        raise UserError(f"{path} has weights of other shapes: {join_names(wrong)}")
+    broken = [name for name in needed if not weights[name].isfinite().all()]
     if broken:
-        raise UserError(f"{path} holds numbers that are not finite, in {some(broken)}")
-    model.load_state_dict({name: weights[name] for name in wanted}, strict=False)
-    extra = [name for name in weights if name not in wanted and not _is_fixed(name, model)]
-    left = f"; {len(extra)} not of this network left out ({some(extra)})" if extra else ""
-    log.info("loaded %d weights from %s%s", len(wanted), path, left)
+        raise UserError(f"{path} has weights that are not finite, in {join_names(broken)}")
+    model.load_state_dict({name: weights[name] for name in needed}, strict=False)
+    computed = dict(model.named_buffers())  # a sine position, for one
+    extra = [name for name in weights if name not in needed and name not in computed]
+    unused = f"; {len(extra)} unused ({join_names(extra)})" if extra else ""
+    log.info("loaded %d weights from %s%s", len(needed), path, unused)
 
 
 def load_pretrained(model: nn.Module, path: str | Path, layers: Sequence[str] = ("*",)) -> None:
-    """Start from those weights of a file that the network has too, as `MODEL.PRETRAINED` asks.
+    """Start from those weights of a file that fit the network, as `MODEL.PRETRAINED` requires.
 
-    `layers` names the stem's layers or our modules to take (`conv1`, `layer1`, `transformer`); `*`
-    takes all. UserError where the file cannot be read or nothing fits.
+    `layers` names the backbone's layers or the network's modules to load (`conv1`, `layer1`,
+    `transformer`); `*` loads all. UserError if the file cannot be read or nothing fits.
     """
-    wanted = _needed(model)
+    needed = needed_weights(model)
     fitting = {
         name: value
-        for name, value in _rename(read_weights(path)).items()
-        if name in wanted
-        and value.shape == wanted[name].shape
-        and ("*" in layers or any(part in layers for part in name.split(".")[:2]))
+        for name, value in own_names(model, read_weights(path)).items()
+        if name in needed
+        and value.shape == needed[name].shape
+        and ("*" in layers or any(module in layers for module in name.split(".")[:2]))
     }
     if not fitting:
-        raise UserError(f"MODEL.PRETRAINED: {path} has no weight that fits this network")
+        raise UserError(f"MODEL.PRETRAINED: {path} has no weights that fit this network")
     model.load_state_dict(fitting, strict=False)
-    log.info("started from %d of %d weights, from %s", len(fitting), len(wanted), path)
+    log.info("initialised %d of %d weights from %s", len(fitting), len(needed), path)
+
+
+def needed_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return all weights of the network, including batch norm's running statistics."""
+    return {name: value for name, value in model.state_dict().items() if not _is_counter(name)}
+
+
+def own_names(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights by the model's own names, from any known codebase."""
+    weights = {
+        re.sub(r"^(module\.)+", "", name): value
+        for name, value in weights.items()
+        if not _is_counter(name)
+    }
+    if needed_weights(model).keys() <= weights.keys():  # own names already
+        return weights
+    return getattr(model, "published_names", PublishedNames()).apply(weights)
+
+
+def _is_counter(name: str) -> bool:
+    return name.rpartition(".")[2] == _COUNTERS
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights in a file by their names there; UserError where there are none."""
+    """Read the weights in a file by their names there; UserError if there are none."""
     if Path(path).suffix == ".safetensors":
-        content: Any = _read(path, _load_safetensors)
+        content: Any = _read(path, lambda file: safetensors.torch.load_file(file))
     else:
         content = read_checkpoint(path)
     for key in ("ema", "model", "state_dict"):  # of a training checkpoint: ours, the family's
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{path} holds no weights")
+        raise UserError(f"{path} has no weights")
     strange = [
         str(name)
         for name, value in content.items()
         if not (isinstance(name, str) and isinstance(value, Tensor))
     ]
     if strange:
-        raise UserError(f"{path} holds no weights: {some(strange)} are not tensors")
+        raise UserError(f"{path} has no weights: {join_names(strange)} are not tensors")
     return dict(content)
 
 
-def read_checkpoint(path: str | Path, sealed: bool = False) -> Any:
-    """Read a `.pth` file without running any code in it; UserError where that cannot be done.
-
-    `sealed` asks for the checksum that our files carry; where a file has one it must be right.
-    """
-    return _read(path, lambda file: _load_pth(file, sealed))
+def read_checkpoint(path: str | Path) -> Any:
+    """Read a `.pth` file without running any code in it; UserError if it cannot be read."""
+    return _read(path, _load_pth)
 
 
-def save_atomically(content: Any, path: str | Path, keeps_previous: bool = False) -> None:
-    """Write a `.pth` file, with its checksum; UserError where it cannot be written.
+def save_checkpoint(content: Any, path: str | Path, keep_previous: bool = False) -> None:
+    """Write a `.pth` file atomically; `keep_previous` as of `atomic_write`.
 
-    A crash at any instant leaves the old file or the new one; `keeps_previous` as of `replacing`.
+    UserError if it cannot be written.
     """
     memory = io.BytesIO()
     torch.save(content, memory)
-    with replacing(path, keeps_previous) as aside, aside.open("wb") as file:
-        file.write(_seal(memory.getbuffer()[:-2]))
+    with atomic_write(path, keep_previous) as temporary:
+        temporary.write_bytes(memory.getbuffer())
 
 
 def save_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Write weights as `path`, a `.pth` file, and beside it as `.safetensors`."""
+    """Write weights to `path`, a `.pth` file, and to a `.safetensors` file next to it."""
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    save_atomically(plain, path)
-    with replacing(Path(path).with_suffix(".safetensors")) as aside:
-        marks = {"format": "pt", "sha256": _digest(plain)}
-        aside.write_bytes(safetensors.torch.save(plain, marks))
+    save_checkpoint(plain, path)
+    with atomic_write(Path(path).with_suffix(".safetensors")) as temporary:
+        temporary.write_bytes(safetensors.torch.save(plain, {"format": "pt"}))
 
 
-def _seal(archive: memoryview) -> bytes:
-    """An archive whose last two bytes, the length of its comment, are cut off -> with checksum."""
-    digest = hashlib.sha256(archive).hexdigest().encode()
-    return b"".join((archive, len(digest).to_bytes(2, "little"), digest))
-
-
-def _load_pth(path: str, sealed: bool) -> Any:
+def _load_pth(path: str) -> Any:
     data = Path(path).read_bytes()
-    length = hashlib.sha256().digest_size * 2
-    end = len(data) - length - 2
-    if data[end : end + 2] == length.to_bytes(2, "little"):
-        if _seal(memoryview(data)[:end]) != data:
-            raise ValueError("its checksum is wrong")
-    elif sealed:
-        raise ValueError("its checksum is missing")
-    elif zipfile.is_zipfile(io.BytesIO(data)):
-        _check_zip(data)
+    if zipfile.is_zipfile(io.BytesIO(data)):  # not the format of torch before 1.6
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            broken = archive.testzip()  # PyTorch does not check the checksums
+        if broken:
+            raise ValueError(f"the checksum of {broken} is wrong")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
-def _check_zip(data: bytes) -> None:
-    """Heed the sums that the archives of others carry; PyTorch does not look at them."""
-    end = data.rfind(b"PK\5\6")  # the record that ends an archive, and then its comment
-    if end + 22 + int.from_bytes(data[end + 20 : end + 22], "little") != len(data):
-        raise ValueError("its end is missing")
-    broken = zipfile.ZipFile(io.BytesIO(data)).testzip()
-    if broken:
-        raise ValueError(f"the checksum of {broken} is wrong")
-
-
-def _load_safetensors(path: str) -> dict[str, Tensor]:
-    weights = safetensors.torch.load_file(path)
-    with safetensors.safe_open(path, "pt") as file:
-        digest = (file.metadata() or {}).get("sha256")
-    if digest is not None and digest != _digest(weights):
-        raise ValueError("its checksum is wrong")
-    return weights
-
-
-def _digest(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values, in the order of the names."""
-    found = hashlib.sha256()
-    for name in sorted(weights):
-        value = weights[name]
-        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        found.update(value.contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
 
 
 def _read(path: str | Path, reader: Callable[[str], Any]) -> Any:
@@ -201,42 +182,9 @@ def _read(path: str | Path, reader: Callable[[str], Any]) -> Any:
         raise UserError(f"{path} is a folder, not a checkpoint") from None
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path} is no checkpoint, or it holds objects that could run code; nothing was loaded"
+            f"{path} is not a checkpoint, or has objects that could run code; nothing was loaded"
         ) from None
     # A damaged file can make the readers fail in any way.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"cannot read {path}, is it whole? ({reason})") from None
-
-
-def _rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give published weights our names; drop what no network needs."""
-    renamed = {}
-    for name, value in weights.items():
-        for pattern, ours in _RENAME:
-            name = re.sub(pattern, ours, name)
-        if not _LEFT_OVER.search(name):
-            renamed[name] = value
-    return renamed
-
-
-def _needed(model: nn.Module) -> dict[str, Tensor]:
-    """Every weight of the network, batch norm's running statistics among them."""
-    return {
-        name: value for name, value in model.state_dict().items() if not _LEFT_OVER.search(name)
-    }
-
-
-def _is_fixed(name: str, model: nn.Module) -> bool:
-    """Whether the network computes that table itself (a sine position)."""
-    return name in dict(model.named_buffers())
-
-
-def _check_shapes(weights: dict[str, Tensor], wanted: dict[str, Tensor], path: str | Path) -> None:
-    wrong = [
-        f"{name} is {list(weights[name].shape)}, the network's {list(value.shape)}"
-        for name, value in wanted.items()
-        if weights[name].shape != value.shape
-    ]
-    if wrong:
-        raise UserError(f"{path} is of another shape: {some(wrong)}")
+        raise UserError(f"cannot read {path}, it may be damaged ({reason})") from None

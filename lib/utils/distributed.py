@@ -1,6 +1,5 @@
-"""Processes and devices: which one this is, and what it must share."""
+"""Processes and devices: rank, world size, and the collectives that training needs."""
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,98 +14,102 @@ from lib.utils.errors import UserError
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
-class World:
-    """This process among all that train together, and the device it computes on."""
+class Distributed:
+    """The rank of this process among those that train together, and its device."""
 
     device: torch.device
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes files and logs."""
         return self.rank == 0
 
 
-def join_world(gpus: tuple[int, ...] = (0,)) -> World:
-    """Find this process's place and device; under torchrun, meet the others.
+def init_distributed(gpus: tuple[int, ...] = (0,)) -> Distributed:
+    """Choose the device; under torchrun also join the process group.
 
-    Without torchrun the first of `gpus` is used, or the CPU where there is no GPU. UserError where
-    there is no such GPU, or torchrun's variables are incomplete.
+    Without torchrun the first of `gpus` is used, or the CPU if there is no GPU. UserError if there
+    is no such GPU, or torchrun's variables are incomplete.
     """
     device = choose_device(int(os.environ.get("LOCAL_RANK", gpus[0])))
     missing = [name for name in _TORCHRUN if name not in os.environ]
     if "LOCAL_RANK" in os.environ and missing:
         raise UserError(f"LOCAL_RANK is set, but not {', '.join(missing)}: start with torchrun")
     if "LOCAL_RANK" not in os.environ:
-        return World(device)
+        return Distributed(device)
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpu else "gloo")
-    return World(device, dist.get_rank(), dist.get_world_size())
+    return Distributed(device, dist.get_rank(), dist.get_world_size())
 
 
 def choose_device(gpu: int) -> torch.device:
-    """The GPU of that number, or the CPU where there is none; UserError where others are."""
+    """Return the GPU of that index, or the CPU if there is none; UserError if only others exist."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if gpu >= torch.cuda.device_count():
         raise UserError(
-            f"there is no GPU {gpu} here, only {torch.cuda.device_count()} from 0 on: "
-            "mend GPUS, or torchrun's --nproc_per_node"
+            f"there is no GPU {gpu}, only {torch.cuda.device_count()} from 0 on: "
+            "change GPUS, or torchrun's --nproc_per_node"
         )
     return torch.device("cuda", gpu)
 
 
-def leave_world(world: World) -> None:
-    """Part from the other processes."""
-    if world.size > 1:
+def cleanup_distributed(distributed: Distributed) -> None:
+    """Leave the process group."""
+    if distributed.world_size > 1:
         dist.destroy_process_group()
 
 
-def describe(world: World) -> str:
-    """Say what this run computes on, in a few words."""
-    if world.device.type == "cuda":
-        name = torch.cuda.get_device_name(world.device)
+def describe(distributed: Distributed) -> str:
+    """Return device, threads and rank as text for the log."""
+    if distributed.device.type == "cuda":
+        name = torch.cuda.get_device_name(distributed.device)
     else:
         name = f"the CPU, {torch.get_num_threads()} threads"
-    others = f", process {world.rank} of {world.size}" if world.size > 1 else ""
-    return f"{name}{others}"
+    if distributed.world_size == 1:
+        return name
+    return f"{name}, process {distributed.rank} of {distributed.world_size}"
 
 
-def spread(model: nn.Module, world: World) -> nn.Module:
-    """Let the processes share their gradients; a lone process needs nothing."""
-    if world.size == 1:
+def wrap_ddp(model: nn.Module, distributed: Distributed) -> nn.Module:
+    """Return the model in DistributedDataParallel; unchanged if there is one process."""
+    if distributed.world_size == 1:
         return model
-    devices = [world.device] if world.device.type == "cuda" else None
+    devices = [distributed.device] if distributed.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices)
 
 
-def any_of(flags: Sequence[bool], world: World) -> list[bool]:
-    """For each flag, whether any process raises it; all processes get the same answer."""
-    if world.size == 1:
+def unwrap(model: nn.Module) -> nn.Module:
+    """Undo `wrap_ddp`."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def all_reduce_any(flags: Sequence[bool], distributed: Distributed) -> list[bool]:
+    """Return for each flag whether any process set it; the same in all processes."""
+    if distributed.world_size == 1:
         return list(flags)
-    raised = torch.tensor([float(flag) for flag in flags], device=world.device)
-    dist.all_reduce(raised, dist.ReduceOp.MAX)
-    return [value > 0 for value in raised.tolist()]
+    values = torch.tensor([float(flag) for flag in flags], device=distributed.device)
+    dist.all_reduce(values, dist.ReduceOp.MAX)
+    return [value > 0 for value in values.tolist()]
 
 
-def share_buffers(model: nn.Module, world: World) -> None:
-    """Give all processes the first one's buffers, batch norm's statistics among them."""
-    if world.size > 1:
+def broadcast_buffers(model: nn.Module, distributed: Distributed) -> None:
+    """Give all processes the buffers of the main one, such as batch norm's statistics."""
+    if distributed.world_size > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
 
-def gather(value: Any, world: World) -> list[Any]:
-    """What each process brings, in the order of their ranks, to all of them."""
-    if world.size == 1:
+def all_gather(value: Any, distributed: Distributed) -> list[Any]:
+    """Return the values of all processes, in the order of their ranks, to each of them."""
+    if distributed.world_size == 1:
         return [value]
-    values: list[Any] = [None] * world.size
+    values: list[Any] = [None] * distributed.world_size
     dist.all_gather_object(values, value)
     return values

@@ -1,4 +1,4 @@
-"""What the user can mend, said in one line."""
+"""Errors that the user can fix, shown in one line."""
 
 import logging
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something in the user's files, keys or arguments is wrong; the message names the mend."""
+    """A file, key or argument is wrong; the message names it and says what to change."""
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -14,13 +14,9 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        message = " ".join(str(error).split())
         logging.shutdown()
-        sys.exit(_say(f"error: {message}", 2))
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit(_say("interrupted", 130))
-
-
-def _say(text: str, code: int) -> int:
-    sys.stderr.write(text + "\n")
-    return code
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

@@ -1,4 +1,4 @@
-"""Logging: one line a fact, to the console and the run's folder."""
+"""Logging to the console and the folder of the run."""
 
 import logging
 import sys
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def set_up_logging(folder: Path | None, name: str, quiet: bool = False) -> None:
-    """Log to standard error and, where `folder` is given, to `folder/<name>.log`.
+    """Log to standard error and, if `folder` is given, to `folder/<name>.log`.
 
-    `quiet` is for the processes beside the first: they tell warnings only.
+    `quiet`, for all processes but the main one: warnings only, and no file.
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if folder is not None and not quiet:

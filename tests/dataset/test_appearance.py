@@ -1,4 +1,4 @@
-"""Colour and holes: bounded, and the same for the same numbers."""
+"""Colour jitter and cutout: bounded, and repeatable."""
 
 import numpy as np
 import pytest
@@ -6,45 +6,45 @@ import pytest
 from lib.dataset.appearance import Appearance, vary_appearance
 
 
-def picture() -> np.ndarray:
+def random_image() -> np.ndarray:
     return np.random.default_rng(0).integers(60, 180, (40, 30, 3)).astype(np.uint8)
 
 
 def varied(seed: int, **settings: float) -> np.ndarray:
-    image = picture()
+    image = random_image()
     result = vary_appearance(image, Appearance(**settings), np.random.default_rng(seed))
-    assert np.array_equal(image, picture())  # the crop itself is left as it is
+    assert np.array_equal(image, random_image())  # the crop itself is unchanged
     assert (result.shape, result.dtype) == (image.shape, np.uint8)
     return result
 
 
-def test_nothing_asked_nothing_changed() -> None:
-    assert np.array_equal(varied(0), picture())
+def test_default_settings_change_nothing() -> None:
+    assert np.array_equal(varied(0), random_image())
 
 
 @pytest.mark.parametrize("settings", [{"color": 0.3}, {"cutout": 1.0}])
-def test_the_same_numbers_give_the_same_crop(settings: dict[str, float]) -> None:
+def test_the_same_seed_gives_the_same_crop(settings: dict[str, float]) -> None:
     assert np.array_equal(varied(1, **settings), varied(1, **settings))
     assert not np.array_equal(varied(1, **settings), varied(2, **settings))
 
 
-def test_colour_changes_a_little_and_places_not_at_all() -> None:
+def test_color_changes_a_little_and_keeps_its_order() -> None:
     for seed in range(20):
-        change = varied(seed, color=0.2).astype(float) - picture()
+        change = varied(seed, color=0.2).astype(float) - random_image()
         assert 0 < np.abs(change).max() < 0.2 * 255 + 0.2 * 255
-    # Where all channels agree they still do: grey stays grey.
-    grey = np.repeat(picture()[..., :1], 3, axis=2)
+    # Grey stays grey.
+    grey = np.repeat(random_image()[..., :1], 3, axis=2)
     result = vary_appearance(grey, Appearance(color=0.5), np.random.default_rng(3)).astype(int)
     assert np.ptp(result, axis=2).max() <= 1
-    # Brighter places stay brighter.
+    # Brighter pixels stay brighter.
     order = np.argsort(grey[..., 0], axis=None)
     assert (np.diff(result[..., 0].ravel()[order]) >= 0).all()
 
 
-def test_a_hole_is_a_square_of_one_colour_and_the_rest_stays() -> None:
+def test_cutout_is_a_square_of_one_color() -> None:
     holes = 0
     for seed in range(40):
-        changed = (varied(seed, cutout=0.5) != picture()).any(axis=2)
+        changed = (varied(seed, cutout=0.5) != random_image()).any(axis=2)
         if not changed.any():
             continue
         holes += 1

@@ -1,4 +1,4 @@
-"""Augmentation follows the family's rules, and derives from seed, epoch and index alone."""
+"""Augmentation follows the family's rules and depends on seed, epoch and index only."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from lib.dataset.skeleton import MPII
 from lib.dataset.transforms import crop_matrix, transform_points
 
 EVERYTHING = Augmentation(0.25, 30.0, True, 0.5, 8)
-ALL, NOBODY = np.ones(16, np.float32), np.zeros(16, np.float32)
+ALL = np.ones(16, np.float32)
 JOINTS = np.random.default_rng(5).uniform(100, 300, (16, 2)).astype(np.float32)
 VIEW = View(np.array([200.0, 210.0]), np.array([1.5, 1.5]))
 
@@ -24,7 +24,7 @@ def numbers(view: View) -> list[float]:
     return [*view.center, *view.scale, view.rotation, view.mirrored]
 
 
-def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
+def test_a_sample_depends_on_seed_epoch_and_index_only() -> None:
     def drawn(*key: int) -> list[float]:
         return numbers(augment(VIEW, JOINTS, ALL, MPII, EVERYTHING, 1.0, sample_generator(*key)))
 
@@ -35,7 +35,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
     assert len({tuple(drawn(*key)) for key in [(1, 2, 3), (0, 2, 3), (1, 0, 3), (1, 2, 0)]}) == 4
 
 
-def test_nothing_asked_for_changes_nothing() -> None:
+def test_default_settings_change_nothing() -> None:
     still = augment(VIEW, JOINTS, ALL, MPII, Augmentation(), 1.0, sample_generator(0, 0, 0))
     assert numbers(still) == numbers(VIEW)
 
@@ -48,22 +48,22 @@ def test_scale_rotation_and_mirror_are_spread_as_in_the_family() -> None:
     assert change.max() == 1.25
     assert np.mean(change == 1.25) == pytest.approx(0.159, abs=0.03)  # beyond one deviation
     angles = np.array([view.rotation for view in drawn])
-    turned = angles[angles != 0]
-    assert len(turned) / len(angles) == pytest.approx(0.6, abs=0.04)
-    assert np.abs(turned).max() == 60
-    assert turned.mean() == pytest.approx(0, abs=3)
-    assert turned.std() == pytest.approx(29, abs=2)  # 30, a little less for the clipping
+    rotated = angles[angles != 0]
+    assert len(rotated) / len(angles) == pytest.approx(0.6, abs=0.04)
+    assert np.abs(rotated).max() == 60
+    assert rotated.mean() == pytest.approx(0, abs=3)
+    assert rotated.std() == pytest.approx(29, abs=2)  # 30, reduced by clipping
     assert np.mean([view.mirrored for view in drawn]) == pytest.approx(0.5, abs=0.04)
     assert all((view.center == VIEW.center).all() for view in drawn)
     assert not any(view.mirrored for view in views(Augmentation(flip=False), count=20))
 
 
-def test_half_bodies_come_as_often_as_asked_and_to_visible_people_alone() -> None:
-    asked = Augmentation(half_body_probability=0.3, half_body_joints=8)
-    moved = [not np.array_equal(view.center, VIEW.center) for view in views(asked)]
+def test_half_bodies_have_their_probability_and_need_visible_joints() -> None:
+    settings = Augmentation(half_body_probability=0.3, half_body_joints=8)
+    moved = [not np.array_equal(view.center, VIEW.center) for view in views(settings)]
     assert np.mean(moved) == pytest.approx(0.3, abs=0.04)
     eight = np.repeat([1.0, 0.0], 8)
-    assert not any(view.center is not VIEW.center for view in views(asked, eight, 50))
+    assert not any(view.center is not VIEW.center for view in views(settings, eight, 50))
 
 
 def test_half_body_is_the_box_around_one_half() -> None:
@@ -83,18 +83,18 @@ def test_half_body_is_the_box_around_one_half() -> None:
     assert uppers / 1000 == pytest.approx(0.691, abs=0.05)  # a normal number below 0.5
 
 
-def test_half_body_takes_the_half_that_has_joints() -> None:
-    seen = NOBODY.copy()
-    seen[[7, 8, 9, 0, 1]] = 1  # two below are too few
+def test_half_body_uses_the_half_that_has_joints() -> None:
+    shown = np.zeros(16, np.float32)
+    shown[[7, 8, 9, 0, 1]] = 1  # two below are too few
     for index in range(20):
-        view = half_body(VIEW, JOINTS, seen, MPII, 1.0, sample_generator(0, 0, index))
+        view = half_body(VIEW, JOINTS, shown, MPII, 1.0, sample_generator(0, 0, index))
         np.testing.assert_allclose(view.center, JOINTS[7:10].mean(0), rtol=1e-6)
-    seen[:] = 0
-    seen[[0, 9]] = 1
-    assert half_body(VIEW, JOINTS, seen, MPII, 1.0, sample_generator(0, 0, 0)) is VIEW
+    shown[:] = 0
+    shown[[0, 9]] = 1
+    assert half_body(VIEW, JOINTS, shown, MPII, 1.0, sample_generator(0, 0, 0)) is VIEW
 
 
-def test_joints_on_one_spot_still_leave_a_crop() -> None:
+def test_joints_at_one_point_still_have_a_crop() -> None:
     spot = np.full((16, 2), 50, np.float32)
     settings = Augmentation(0.9, half_body_probability=1.0)
     for index in range(20):
@@ -103,9 +103,9 @@ def test_joints_on_one_spot_still_leave_a_crop() -> None:
 
 
 def test_mirrored_view_is_the_family_s() -> None:
-    """Mirror picture and center about the picture, then turn by the opposite angle."""
+    """Mirror image and center, then rotate by the opposite angle."""
     view = View(VIEW.center, VIEW.scale, rotation=20.0, mirrored=True)
-    mirrored_center = (399 - VIEW.center[0], VIEW.center[1])  # in a picture 400 wide
+    mirrored_center = (399 - VIEW.center[0], VIEW.center[1])  # in an image 400 wide
     family = crop_matrix(mirrored_center, VIEW.scale, -20.0, (64, 48))
     there = transform_points(np.array([399, 0]) + JOINTS * (-1, 1), family)
     np.testing.assert_allclose(transform_points(JOINTS, view.matrix((64, 48))), there, atol=1e-9)

@@ -1,4 +1,4 @@
-"""Heatmaps: joints drawn and found again, alone and in batches, as the published code does."""
+"""Heatmaps: encoding and decoding are inverse, batched or not, and agree with published code."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def random_maps(*shape: int) -> torch.Tensor:
 
 
 def dark_by_loops(heatmap: np.ndarray, kernel: int) -> np.ndarray:
-    """DARK of one map, as section 5 of the design words it, in float64."""
+    """DARK of one map in plain loops, float64."""
     height, width = heatmap.shape
     y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
     if heatmap[y, x] <= 0:
@@ -74,7 +74,7 @@ def test_decoding_equals_the_published_one(shared: Path, refine: bool) -> None:
     golden = np.load(shared / "golden/dark_decode.npz")
     heatmaps = torch.tensor(golden["heatmaps"])
     joints, scores = decode(heatmaps, int(golden["BLUR_KERNEL"]), refine)
-    # Into the image, as the golden joints are: the box's width less a pixel is the map's less one.
+    # To image coordinates, as the golden joints: box width - 1 pixels are map width - 1 cells.
     last_cell = heatmaps.shape[-1] - 1
     pixels = (golden["scale"][:, None] * 200 - 1) / last_cell
     in_image = golden["center"][:, None] + (joints.double().numpy() - last_cell / 2) * pixels
@@ -85,7 +85,7 @@ def test_decoding_equals_the_published_one(shared: Path, refine: bool) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(width=st.integers(20, 40), height=st.integers(20, 40), batch=st.integers(0, 2))
-def test_decode_undoes_encode(width: int, height: int, batch: int) -> None:
+def test_decode_is_the_inverse_of_encode(width: int, height: int, batch: int) -> None:
     joints = random_joints((width, height), batch, 3, margin=7)
     heatmaps, weight = encode(joints, torch.ones(batch, 3), (width, height), sigma=2)
     found, scores = decode(heatmaps)
@@ -108,7 +108,7 @@ def test_target_is_a_gaussian_around_the_unrounded_joint() -> None:
     ("x", "kept"), [(37.99, True), (38.0, False), (-7.99, True), (-8.0, False), (0.0, True)]
 )
 @pytest.mark.parametrize("axis", [0, 1])
-def test_joints_count_while_their_box_touches_the_map(x: float, kept: bool, axis: int) -> None:
+def test_joints_count_if_their_box_overlaps_the_map(x: float, kept: bool, axis: int) -> None:
     joint = torch.full((1, 1, 2), 10.0)
     joint[..., axis] = x
     target, weight = encode(joint, torch.ones(1, 1), (32, 32), sigma=2)
@@ -116,7 +116,7 @@ def test_joints_count_while_their_box_touches_the_map(x: float, kept: bool, axis
     assert (target.max() > 0) == kept
 
 
-def test_joints_that_are_not_annotated_are_blank_whatever_their_coordinates() -> None:
+def test_joints_that_are_not_annotated_have_empty_maps() -> None:
     joints = torch.tensor([[[float("nan"), 5.0], [float("inf"), 5.0], [5.0, 5.0]]])
     target, weight = encode(joints, torch.zeros(1, 3), (10, 10), sigma=2)
     assert not target.any()
@@ -152,8 +152,8 @@ def test_decoding_equals_plain_loops(size: tuple[int, int], kernel: int) -> None
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_cells_at_the_floor_follow_the_rescaled_maximum() -> None:
-    # A lone peak: beyond the kernel the blurred map is zero, so some of the 5×5 cells are floored.
+def test_cells_are_floored_after_rescaling() -> None:
+    # Around a single peak the blurred map is zero, so some of the 5×5 cells are floored.
     heatmap = torch.zeros(1, 1, 16, 16)
     heatmap[..., 8, 8], heatmap[..., 8, 9], heatmap[..., 9, 8] = 1e-6, 9e-7, -3e-7
     found, _ = decode(heatmap, blur_kernel=3)
@@ -166,7 +166,7 @@ def test_a_map_without_a_positive_cell_gives_the_origin(value: float) -> None:
     assert found.tolist() == [[[0.0, 0.0]]]
 
 
-def test_decoding_stays_finite_where_there_is_no_top() -> None:
+def test_decoding_is_finite_without_a_maximum() -> None:
     flat = torch.ones(16, 16)  # no curvature
     pit = torch.full((16, 16), -1.0)
     pit[8, 8] = 0.01  # blurred, no cell is positive
@@ -187,7 +187,7 @@ def test_decoding_computes_in_float32(dtype: torch.dtype) -> None:
         torch.testing.assert_close(half, full, rtol=0, atol=0)
 
 
-def test_decoding_leaves_its_input_alone() -> None:
+def test_decoding_does_not_change_its_input() -> None:
     heatmaps = random_maps(1, 2, 16, 16)
     before = heatmaps.clone()
     decode(heatmaps)
@@ -195,7 +195,7 @@ def test_decoding_leaves_its_input_alone() -> None:
 
 
 @pytest.mark.parametrize("skeleton", [MPII, COCO])
-def test_flipped_maps_are_those_of_the_picture(skeleton: Skeleton) -> None:
+def test_flipped_maps_are_those_of_the_image(skeleton: Skeleton) -> None:
     size, visible = (16, 24), torch.ones(2, skeleton.num_joints)
     joints = random_joints(size, 2, skeleton.num_joints)
     mirrored = joints[:, skeleton.flip_order]

@@ -1,4 +1,4 @@
-"""The crop, its inverse and its relatives agree with the field's numbers and with each other."""
+"""The crop, its inverse and related maps agree with published numbers and with each other."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from lib.dataset import transforms
 from lib.dataset.images import decode_image
 from lib.dataset.transforms import (
-    box_to_view,
+    box_error,
+    box_to_center_scale,
+    center_scale_to_box,
     crop_image,
     crop_matrix,
     crop_to_heatmap,
-    fault_of_box,
     heatmap_to_crop,
     mirror_matrix,
     reduced_matrix,
     reduction,
     transform_points,
-    view_to_box,
 )
 
 coordinate = st.floats(-2000, 2000)
@@ -31,8 +31,8 @@ angle = st.floats(-180, 180)
 side = st.integers(16, 512)
 
 
-def smooth_picture(width: int, height: int) -> np.ndarray:
-    """Slow waves, of another phase in each channel, so that neither shift nor mirror is hidden."""
+def smooth_image(width: int, height: int) -> np.ndarray:
+    """Return slow waves with a phase per channel, which show any shift or mirroring."""
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     waves = [np.sin(x / 31 + phase) + np.cos(y / 23 + x / 57 - phase) for phase in range(3)]
     return np.clip(127 + 60 * np.stack(waves, -1), 0, 255).astype(np.uint8)
@@ -48,7 +48,7 @@ def test_crop_matrix_agrees_with_the_published_code(shared: Path) -> None:
     for center, box, rotation, matrix, inverse in zip(
         *(golden[key] for key in ("center", "scale", "rotation", "matrix", "inverse")), strict=True
     ):
-        # That code computes three points in float32; at 1,000 pixels it is good to 4 digits.
+        # The published code computes three points in float32: 4 digits at 1,000 pixels.
         ours = crop_matrix(center, box, rotation, size)
         assert np.abs(ours - matrix).max() < 1e-5 * np.ptp(matrix)
         corners = center + box * 100 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
@@ -85,9 +85,9 @@ def test_mirror_twice_changes_nothing() -> None:
     np.testing.assert_allclose(mirrored, np.array([47, 0]) + straight * (-1, 1))
 
 
-def test_mirrored_crop_is_the_crop_of_the_mirrored_picture() -> None:
-    """The family mirrors picture and center, then turns; that is the mirror of the other turn."""
-    image, center, size = smooth_picture(200, 150), np.array([90.0, 70.0]), (64, 64)
+def test_mirrored_crop_is_the_crop_of_the_mirrored_image() -> None:
+    """The family mirrors image and center, then rotates: the mirror of the opposite rotation."""
+    image, center, size = smooth_image(200, 150), np.array([90.0, 70.0]), (64, 64)
     mirrored_center = (199 - center[0], center[1])
     family = crop_image(
         np.ascontiguousarray(image[:, ::-1]),
@@ -99,7 +99,7 @@ def test_mirrored_crop_is_the_crop_of_the_mirrored_picture() -> None:
 
 
 def test_crop_is_black_outside_and_keeps_pixels_inside() -> None:
-    image = smooth_picture(40, 40)
+    image = smooth_image(40, 40)
     crop = crop_image(image, np.array([[1.0, 0, 20], [0, 1, 20]]), (60, 50))
     assert crop.shape == (50, 60, 3)
     assert crop.dtype == np.uint8
@@ -108,34 +108,34 @@ def test_crop_is_black_outside_and_keeps_pixels_inside() -> None:
 
 
 @pytest.mark.parametrize("center", [(60, 40), (5, 70), (118, 3)])
-def test_a_picture_too_long_to_warp_gives_the_same_crop(
+def test_an_image_too_large_to_warp_gives_the_same_crop(
     center: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, size = smooth_picture(120, 80), (24, 32)
+    image, size = smooth_image(120, 80), (24, 32)
     matrix = crop_matrix(center, (0.15, 0.2), 20, size)
     whole = crop_image(image, matrix, size)
-    monkeypatch.setattr(transforms, "_LONGEST_SOURCE", 70)  # the part that is touched fits
+    monkeypatch.setattr(transforms, "MAX_SOURCE_SIDE", 70)  # the covered region fits
     np.testing.assert_array_equal(crop_image(image, matrix, size), whole)
-    monkeypatch.setattr(transforms, "_LONGEST_SOURCE", 30)  # it does not, and is shrunk
+    monkeypatch.setattr(transforms, "MAX_SOURCE_SIDE", 30)  # it does not, and is subsampled
     assert np.abs(crop_image(image, matrix, size).astype(int) - whole)[3:-3, 3:-3].mean() < 6
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("shape", [(640, 480), (637, 479)])
 def test_reduced_decoding_gives_the_same_crop(factor: int, shape: tuple[int, int]) -> None:
-    data, size = jpeg(smooth_picture(*shape)), (40, 50)
+    data, size = jpeg(smooth_image(*shape)), (40, 50)
     matrix = crop_matrix((310, 235), (1.5, 1.5), 30, size)
     full = crop_image(decode_image(data, "full"), matrix, size).astype(int)
     image = decode_image(data, "reduced", factor)
     assert image.shape[:2] == (-(-shape[1] // factor), -(-shape[0] // factor))
     reduced = crop_image(image, reduced_matrix(matrix, factor), size)
     assert np.abs(reduced - full).mean() < 1.0
-    # Without the half pixels the crop is farther off: the test would notice.
+    # Without the half pixels the crop is farther off, so this test would notice.
     naive = crop_image(image, matrix * [factor, factor, 1], size)
     assert np.abs(naive - full).mean() > 2 * np.abs(reduced - full).mean()
 
 
-def test_reduced_matrix_sends_the_same_place_to_the_same_place() -> None:
+def test_reduced_matrix_maps_the_same_points() -> None:
     matrix = crop_matrix((100, 80), (2, 2), 40, (64, 64))
     whole = np.array([[12.0, 4.0], [99.5, 33.25]])
     for factor in (1, 2, 4, 8):
@@ -149,7 +149,7 @@ def test_reduced_matrix_sends_the_same_place_to_the_same_place() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0.1, 30), side)
-def test_reduction_never_leaves_the_picture_coarser_than_the_crop(box: float, width: int) -> None:
+def test_a_reduced_image_is_not_coarser_than_the_crop(box: float, width: int) -> None:
     factor = reduction((box, box), (width, width))
     zoom = crop_matrix((0, 0), (box, box), 0, (width, width))[0, 0]
     assert factor in (1, 2, 4, 8)
@@ -158,7 +158,7 @@ def test_reduction_never_leaves_the_picture_coarser_than_the_crop(box: float, wi
 
 
 @pytest.mark.parametrize(("image", "heatmap"), [((256, 256), (64, 64)), ((192, 256), (48, 64))])
-def test_heatmap_cells_are_the_crop_of_the_heatmaps_size(
+def test_heatmap_cells_are_pixels_of_a_crop_of_the_heatmaps_size(
     image: tuple[int, int], heatmap: tuple[int, int]
 ) -> None:
     points = np.array([[310.0, 120.0], [250.5, 260.25], [280.0, 190.0]])
@@ -172,30 +172,32 @@ def test_heatmap_cells_are_the_crop_of_the_heatmaps_size(
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 64), (64, 48)])
-def test_a_box_and_its_crop_undo_each_other(size: tuple[int, int]) -> None:
+def test_box_and_center_scale_are_inverse(size: tuple[int, int]) -> None:
     center, scale = np.array([311.5, 207.25]), np.array([0.9, 0.9])
-    again = box_to_view(view_to_box(center, scale, size), size)
+    again = box_to_center_scale(center_scale_to_box(center, scale, size), size)
     np.testing.assert_allclose(again[0], center, atol=1e-9)
     np.testing.assert_allclose(
         crop_matrix(*again, 0, size), crop_matrix(center, scale, 0, size), atol=1e-9
     )
     box = np.array([40.0, 30, 60, 60 * size[1] / size[0]])
-    np.testing.assert_allclose(view_to_box(*box_to_view(box, size), size), box, atol=1e-9)
+    np.testing.assert_allclose(
+        center_scale_to_box(*box_to_center_scale(box, size), size), box, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("box", [(40, 30, 20, 90), (40, 30, 90, 20)])
-def test_a_crop_holds_its_box_with_a_margin_all_around(box: tuple[int, ...]) -> None:
+def test_a_crop_contains_its_box_with_a_margin(box: tuple[int, ...]) -> None:
     size = (48, 64)
     x, y, width, height = box
-    matrix = crop_matrix(*box_to_view(box, size), 0, size)
+    matrix = crop_matrix(*box_to_center_scale(box, size), 0, size)
     first, last = transform_points(np.array([[x, y], [x + width - 1, y + height - 1]]), matrix)
-    np.testing.assert_allclose(first + last, (47, 63), atol=1e-9)  # its middle is the crop's
+    np.testing.assert_allclose(first + last, (47, 63), atol=1e-9)  # both have the same middle
     share = (last - first) / (47, 63)
     assert share.max() == pytest.approx(1 / 1.25, abs=0.01)
 
 
 @pytest.mark.parametrize(
-    ("box", "told"),
+    ("box", "error"),
     [
         ((0, 0, 100, 50), None),
         ((-50, -20, 51, 21), None),
@@ -212,6 +214,6 @@ def test_a_crop_holds_its_box_with_a_margin_all_around(box: tuple[int, ...]) -> 
         ((-1e8, 0, 2e8, 5), "larger"),
     ],
 )
-def test_a_box_that_cannot_be_cropped_is_told(box: tuple[float, ...], told: str | None) -> None:
-    fault = fault_of_box(box, (50, 100, 3))
-    assert fault is None if told is None else told in fault
+def test_boxes_that_cannot_be_cropped(box: tuple[float, ...], error: str | None) -> None:
+    text = box_error(box, (50, 100, 3))
+    assert text is None if error is None else error in text

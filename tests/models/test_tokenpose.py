@@ -1,4 +1,4 @@
-"""The network as a whole: equal to the field's, and the same however it is asked."""
+"""The whole network: equal to published outputs, independent of batching, exact pruning."""
 
 import math
 from collections.abc import Callable
@@ -11,22 +11,21 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from lib.config import get_cfg
-from lib.dataset.skeleton import COCO, MPII
+from lib.dataset.skeleton import MPII
 from lib.models import build_model
 from lib.models.layers import conv_norm
 from lib.models.position import sine_position
-from lib.models.sparsity import Stage
+from lib.models.pruning import Stage, prune_modes
 from lib.models.tokenpose import JointLayers
 from lib.models.transformer import Block
 from lib.utils.checkpoint import load_weights
-from lib.utils.errors import UserError
 
 MakeCfg = Callable[..., CfgNode]
-MODES = ("none", "connection", "token")
+MODES = prune_modes()
 
 
 def network(cfg: CfgNode, seed: int = 0) -> nn.Module:
-    """A network in evaluation whose batch norms have seen something."""
+    """A network in evaluation mode with statistics in its batch norms."""
     torch.manual_seed(seed)
     model = build_model(cfg)
     for module in model.modules():
@@ -37,12 +36,13 @@ def network(cfg: CfgNode, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def pictures(cfg: CfgNode, batch: int = 3) -> Tensor:
+def random_images(cfg: CfgNode, batch: int = 3) -> Tensor:
     width, height = cfg.MODEL.IMAGE_SIZE
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def spread_of(difference: Tensor, whole: Tensor) -> float:
+    """Largest difference, as a share of the range of the whole."""
     return float(difference.abs().max() / (whole.max() - whole.min()))
 
 
@@ -81,14 +81,14 @@ def test_agrees_with_the_published_networks(
         load_weights(model, tmp_path / "published.pth")
     with torch.no_grad():
         output = model(torch.from_numpy(golden["input"]))
-    wanted = torch.from_numpy(golden["output"])
-    assert spread_of(output - wanted, wanted) <= 1e-5
+    expected = torch.from_numpy(golden["output"])
+    assert spread_of(output - expected, expected) <= 1e-5
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_batch_gives_what_its_pictures_give_alone(mode: str, small_cfg: MakeCfg) -> None:
+def test_a_batch_gives_the_same_as_single_images(mode: str, small_cfg: MakeCfg) -> None:
     cfg = small_cfg(PRUNE=mode)
-    model, images = network(cfg), pictures(cfg)
+    model, images = network(cfg), random_images(cfg)
     with torch.no_grad():
         together = model(images)
         alone = torch.cat([model(image[None]) for image in images])
@@ -98,11 +98,11 @@ def test_a_batch_gives_what_its_pictures_give_alone(mode: str, small_cfg: MakeCf
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("position", ["none", "learnable", "sine", "sine-full"])
-def test_every_weight_learns(mode: str, position: str, small_cfg: MakeCfg) -> None:
+def test_every_weight_has_a_gradient(mode: str, position: str, small_cfg: MakeCfg) -> None:
     cfg = small_cfg(PRUNE=mode, POS_EMBEDDING_TYPE=position)
     torch.manual_seed(0)
     model = build_model(cfg)
-    model(pictures(cfg)).square().mean().backward()
+    model(random_images(cfg)).square().mean().backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
@@ -112,34 +112,34 @@ def test_every_weight_learns(mode: str, position: str, small_cfg: MakeCfg) -> No
 @pytest.mark.parametrize("mode", ["connection", "token"])
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_exactly_as_many_live_on(
+def test_exactly_as_many_stay_alive(
     mode: str, autocast: bool, training: bool, small_cfg: MakeCfg
 ) -> None:
     cfg = small_cfg(PRUNE=mode)
-    model, images = network(cfg).train(training), pictures(cfg)
+    model, images = network(cfg).train(training), random_images(cfg)
     stages: list[Stage] = []
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         model(images, stages)
     assert [stage.layer for stage in stages] == [1, 3]
     for stage, kept in zip(stages, (17, 12), strict=True):  # of 24
         if mode == "token":
-            assert (stage.tokens(24).sum(dim=1) == kept).all()
+            assert (stage.alive_tokens(24).sum(dim=1) == kept).all()
         else:
             assert (stage.connections.sum(dim=2) == kept).all()
-    assert not (stages[1].tokens(24) & ~stages[0].tokens(24)).any()
+    assert not (stages[1].alive_tokens(24) & ~stages[0].alive_tokens(24)).any()
 
 
-def test_tokens_that_left_count_no_more_than_masked_ones(small_cfg: MakeCfg) -> None:
-    """The layers after a token stage give what the whole sequence gives with the others masked."""
+def test_removed_tokens_equal_masked_tokens(small_cfg: MakeCfg) -> None:
+    """The layers after a token stage give the same as the whole sequence with a mask."""
     cfg = small_cfg(PRUNE="token", PRUNE_LAYERS=[1])
-    model, images = network(cfg), pictures(cfg)
+    model, images = network(cfg), random_images(cfg)
     stages: list[Stage] = []
     transformer = model.transformer
     with torch.no_grad():
-        visual = model.patches(model.stem(images))
+        visual = model.patches(model.backbone(images))
         tokens = torch.cat((model.keypoint_tokens.expand(3, -1, -1), visual), 1)
         pruned = transformer(tokens, 16, stages)
-        alive = torch.cat((torch.ones(3, 16, dtype=torch.bool), stages[0].tokens(24)), 1)
+        alive = torch.cat((torch.ones(3, 16, dtype=torch.bool), stages[0].alive_tokens(24)), 1)
         bias = torch.zeros(3, 1, 1, 40).masked_fill(~alive[:, None, None], -math.inf)
         bias = bias.expand(-1, -1, 40, -1)
         for layer, block in enumerate(transformer.blocks):
@@ -152,7 +152,7 @@ def test_keeping_everything_is_the_dense_network(small_cfg: MakeCfg) -> None:
     for mode in MODES:
         cfg = small_cfg(PRUNE=mode, KEEP_RATIO=1.0)
         with torch.no_grad():
-            outputs.append(network(cfg)(pictures(cfg)))
+            outputs.append(network(cfg)(random_images(cfg)))
     assert spread_of(outputs[1] - outputs[0], outputs[0]) <= 1e-5
     assert spread_of(outputs[2] - outputs[0], outputs[0]) <= 1e-5
 
@@ -162,27 +162,29 @@ def test_pruning_changes_the_output(small_cfg: MakeCfg) -> None:
     for mode in MODES:
         cfg = small_cfg(PRUNE=mode, KEEP_RATIO=0.1)
         with torch.no_grad():
-            outputs.append(network(cfg)(pictures(cfg)))
+            outputs.append(network(cfg)(random_images(cfg)))
     assert spread_of(outputs[1] - outputs[0], outputs[0]) > 1e-4
     assert spread_of(outputs[2] - outputs[0], outputs[0]) > 1e-4
 
 
-def test_asking_keypoints_only_is_asking_all_and_taking_keypoints() -> None:
+def test_queries_of_keypoints_only_give_the_first_rows_of_all_queries() -> None:
     torch.manual_seed(0)
     block = Block(32, 4, 3, scale=32**-0.5)
     tokens = torch.randn(2, 20, 32)
-    torch.testing.assert_close(block(tokens, queries=5), block(tokens)[:, :5])
+    torch.testing.assert_close(block(tokens, num_queries=5), block(tokens)[:, :5])
 
 
-def test_the_fused_kernel_is_the_plain_formula() -> None:
+def test_the_fused_kernel_equals_the_plain_formula() -> None:
     torch.manual_seed(0)
     attention = Block(32, 4, 3, scale=32**-0.5).attention
     tokens, bias = torch.randn(2, 20, 32), torch.zeros(2, 1, 20, 20)
     bias[:, :, 3:, 7] = -math.inf
-    torch.testing.assert_close(attention(tokens, bias)[0], attention(tokens, bias, seen=20)[0])
+    torch.testing.assert_close(
+        attention(tokens, bias)[0], attention(tokens, bias, num_weight_rows=20)[0]
+    )
 
 
-def test_batch_norm_folds_to_the_same() -> None:
+def test_folded_batch_norm_gives_the_same() -> None:
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
     norm(torch.randn(4, 8, 5, 5) * 3 + 1)
@@ -201,41 +203,17 @@ def test_patches_are_flattened_row_by_row_with_channels_last(small_cfg: MakeCfg)
     torch.testing.assert_close(model.patches(features), plain, rtol=1e-4, atol=1e-4)
 
 
-def test_sine_position_tells_y_in_its_first_half_and_x_in_its_second() -> None:
+def test_sine_position_encodes_y_in_its_first_half_and_x_in_its_second() -> None:
     table = sine_position((4, 6), 8).view(6, 4, 8)
     assert torch.equal(table[:, 0, :4], table[:, 3, :4])
     assert torch.equal(table[0, :, 4:], table[5, :, 4:])
-    angle = 3 / (6 + 1e-6) * 2 * math.pi  # row 2 is counted as 3 of 6
+    angle = 3 / (6 + 1e-6) * 2 * math.pi  # row 2 counts as 3 of 6
     slow = angle / 10000 ** (2 / 4)
-    wanted = [math.sin(angle), math.cos(angle), math.sin(slow), math.cos(slow)]
-    assert table[2, 1, :4].tolist() == pytest.approx(wanted, abs=1e-6)
+    expected = [math.sin(angle), math.cos(angle), math.sin(slow), math.cos(slow)]
+    assert table[2, 1, :4].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("skeleton", [MPII, COCO])
-@pytest.mark.parametrize("hops", [0, 1, 2])
-def test_a_joint_sees_itself_its_mirror_and_its_neighbours(skeleton: object, hops: int) -> None:
-    mask = skeleton.joint_mask(hops)
-    assert (mask == mask.T).all()
-    assert mask.diagonal().all()
-    for left, right in skeleton.mirrors:
-        assert mask[left, right]
-    for a, b in skeleton.limbs:
-        mirrored = (a, b) in skeleton.mirrors or (b, a) in skeleton.mirrors
-        assert mask[a, b] == (hops >= 1 or mirrored)
-    assert mask.sum() > skeleton.num_joints
-    assert (skeleton.joint_mask(-1)).all()
-    assert not (skeleton.joint_mask(hops) & ~skeleton.joint_mask(hops + 1)).any()
-
-
-def test_distances_are_counted_along_limbs() -> None:
-    distance = MPII.distances()
-    ankle, head, wrist = 0, 9, 15
-    assert distance[ankle, head] == 6
-    assert distance[ankle, wrist] == 8
-    assert (distance == distance.T).all()
-
-
-def test_one_joint_layer_lets_nothing_through_the_mask() -> None:
+def test_a_joint_layer_changes_only_joints_within_the_mask() -> None:
     torch.manual_seed(0)
     mask = torch.from_numpy(MPII.joint_mask(1))
     layer = JointLayers([Block(32, 4, 3, scale=32**-0.5)], mask)
@@ -248,16 +226,7 @@ def test_one_joint_layer_lets_nothing_through_the_mask() -> None:
         assert torch.equal(moved, mask[:, joint])
 
 
-def test_unknown_names_say_the_mend(small_cfg: MakeCfg) -> None:
-    with pytest.raises(UserError, match=r"MODEL.NAME: 'pose_tokenpos'.*pose_tokenpose_s"):
-        build_model(small_cfg(NAME="pose_tokenpos"))
-    with pytest.raises(UserError, match=r"MODEL.NUM_JOINTS: 14"):
-        build_model(small_cfg(NUM_JOINTS=14))
-    build_model(small_cfg(NUM_JOINTS=14, JOINT_HOPS=-1))
-    build_model(small_cfg(NUM_JOINTS=17))
-
-
-def test_dropped_paths_drop_in_training_only(small_cfg: Callable[..., CfgNode]) -> None:
+def test_stochastic_depth_acts_in_training_only(small_cfg: Callable[..., CfgNode]) -> None:
     torch.manual_seed(0)
     plain, dropping = build_model(small_cfg()), build_model(small_cfg(DROP_PATH=0.9))
     dropping.load_state_dict(plain.state_dict())

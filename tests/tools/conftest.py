@@ -1,4 +1,4 @@
-"""What the tests of commands share."""
+"""Fixtures of the tests of commands."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from desk import Desk, open_desk
 
-from lib.dataset.synthetic import make_synthetic
+from lib.dataset.synthetic.people import make_synthetic
 
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Few synthetic people."""
+    """The folder of a few synthetic people."""
     root = tmp_path_factory.mktemp("data") / "synthetic"
     make_synthetic(root, {"train": 20, "valid": 6}, seed=0, image_size=64)
     return root

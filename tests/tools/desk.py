@@ -1,4 +1,4 @@
-"""A desk: a folder with a data set and a configuration, and the commands run on them."""
+"""A desk: a folder with a data set and a configuration, and commands that run on them."""
 
 import logging
 import runpy
@@ -31,24 +31,24 @@ SMALL = {
 
 
 class Outcome(NamedTuple):
-    """How a command ended, and what it said."""
+    """The exit code of a command and its output."""
 
     code: int
     out: str
     err: str
 
-    def fails_with(self, told: str) -> None:
-        """It ended with exit code 2 and an error of one line that names what to mend."""
+    def fails_with(self, text: str) -> None:
+        """Assert exit code 2 and a last line that is an error with that text."""
         assert self.code == 2, self.err
         assert "Traceback" not in self.err
         last = self.err.strip().splitlines()[-1]
         assert last.startswith("error: ")
-        assert told in last
+        assert text in last
 
 
 @contextmanager
 def open_desk(folder: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> Iterator["Desk"]:
-    """Yield a desk in a folder; the commands' logging is then as it was."""
+    """Yield a desk in a folder; restore logging afterwards."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield Desk(folder, people, capsys)
@@ -82,8 +82,8 @@ class Desk:
 
     def words(self, *opts: object) -> list[str]:
         """The arguments of a command on this desk's configuration."""
-        places = ("--modelDir", self.folder / "output", "--logDir", self.folder / "log")
-        words = ("--cfg", self.yaml, *places, "DATASET.ROOT", self.data, *opts)
+        folders = ("--modelDir", self.folder / "output", "--logDir", self.folder / "log")
+        words = ("--cfg", self.yaml, *folders, "DATASET.ROOT", self.data, *opts)
         return [str(word) for word in words]
 
     def on_cfg(self, tool: str, *opts: object) -> Outcome:

@@ -1,4 +1,4 @@
-"""Exporting as a user does it: the same scores come out, and what bad input says."""
+"""The export command: the exported network scores the same, and bad input is one line."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from lib.utils.checkpoint import save_weights
 
 @pytest.fixture
 def weights(desk: Desk) -> Path:
-    """A network as a training would leave it, but for the training."""
+    """A checkpoint with random weights in the folder of the run."""
     desk.results.mkdir(parents=True)
     torch.manual_seed(0)
     network = build_model(load_cfg(desk.yaml))
@@ -26,20 +26,20 @@ def test_an_exported_network_scores_the_same(desk: Desk, weights: Path) -> None:
     exported = desk.run("export", *desk.words(*dense))
     assert exported.code == 0, exported.err
     assert "checked on 6 people" in exported.out
-    assert "heatmaps within" in exported.out
+    assert "heatmaps differ from PyTorch's by" in exported.out
     path = weights.with_suffix(".onnx")
     assert str(path) in exported.out
-    wanted = desk.on_cfg("test", *dense)
+    expected = desk.on_cfg("test", *dense)
     found = desk.on_cfg("test", *dense, "TEST.MODEL_FILE", path)
     assert found.code == 0, found.err
-    assert found.out == wanted.out
+    assert found.out == expected.out
     desk.on_cfg("test", "TEST.MODEL_FILE", path).fails_with("MODEL.SPARSITY.PRUNE")
-    desk.on_cfg("export", "TEST.MODEL_FILE", path).fails_with("exported already")
+    desk.on_cfg("export", "TEST.MODEL_FILE", path).fails_with("already exported")
 
 
-def test_bad_input_is_told_in_one_line(desk: Desk, weights: Path) -> None:
-    def fails(told: str, *words: object) -> None:
-        desk.run("export", *words, *desk.words()).fails_with(told)
+def test_bad_input_is_reported_in_one_line(desk: Desk, weights: Path) -> None:
+    def fails(message: str, *words: object) -> None:
+        desk.run("export", *words, *desk.words()).fails_with(message)
 
     before = sorted(weights.parent.iterdir())
     desk.on_cfg("export", "TEST.MODEL_FILE", "none.pth").fails_with("none.pth")
@@ -47,7 +47,7 @@ def test_bad_input_is_told_in_one_line(desk: Desk, weights: Path) -> None:
     fails("a.xml", "--out", desk.folder / "a.xml")
     fails("cannot write", "--out", desk.folder / "nowhere/a.onnx")
     fails("none.jpg", "--images", desk.folder / "none.jpg")
-    fails("no pictures", "--images", desk.data / "annot")
+    fails("no images", "--images", desk.data / "annot")
     desk.on_cfg("export", "DATASET.TEST_SET", "other").fails_with("--images")
     unknown = desk.run("export", *desk.words(), "--format", "tflite")
     assert (unknown.code, "onnx" in unknown.err) == (2, True)

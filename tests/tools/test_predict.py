@@ -1,4 +1,4 @@
-"""tools/predict.py as users run it: what it writes, and what it says of what it cannot read."""
+"""tools/predict.py as users run it: its outputs, and its messages about unreadable inputs."""
 
 import json
 import os
@@ -15,24 +15,25 @@ import torch
 from desk import ROOT, Desk, Outcome
 
 from lib.config import load_cfg
-from lib.core.prediction import people, run
-from lib.dataset.media import Medium, Video, read_picture, writing_video
+from lib.dataset.images import read_image
 from lib.models import build_model
+from lib.prediction import output, run
+from lib.prediction.media import Source, Video, video_writer
 from lib.predictor import Predictor
-from lib.utils.checkpoint import save_atomically
+from lib.utils.checkpoint import save_weights
 
 
 @pytest.fixture
 def weights(desk: Desk) -> Path:
     torch.manual_seed(0)
     path = desk.folder / "weights.pth"
-    save_atomically(build_model(load_cfg(desk.yaml)).state_dict(), path)
+    save_weights(build_model(load_cfg(desk.yaml)).state_dict(), path)
     return path
 
 
 @pytest.fixture
 def photos(desk: Desk) -> Path:
-    """Three pictures of two kinds."""
+    """Three images of two formats."""
     folder = desk.folder / "photos"
     folder.mkdir()
     for index, name in enumerate(("a.jpg", "b.png", "c.jpg")):
@@ -44,8 +45,8 @@ def noise(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
 
 
-def film(path: Path, count: int = 7) -> Path:
-    with writing_video(path, 10) as write:
+def make_video(path: Path, count: int = 7) -> Path:
+    with video_writer(path, 10, (64, 48)) as write:
         for index in range(count):
             write(noise(index))
     return path
@@ -57,7 +58,7 @@ def predict(desk: Desk, source: object, *words: object) -> Outcome:
     return desk.on_cfg("predict", *words)
 
 
-def found(desk: Desk, name: str = "keypoints.json") -> list[dict]:
+def keypoints(desk: Desk, name: str = "keypoints.json") -> list[dict]:
     return json.loads((desk.folder / "out" / name).read_text())
 
 
@@ -72,27 +73,27 @@ def boxes_file(desk: Desk, content: object) -> Path:
     return path
 
 
-def test_a_folder_gives_pictures_and_keypoints(desk: Desk, weights: Path, photos: Path) -> None:
+def test_a_folder_gives_images_and_keypoints(desk: Desk, weights: Path, photos: Path) -> None:
     outcome = predict(desk, photos)
     assert outcome.code == 0, outcome.err
     assert "3 people in 3 frames" in outcome.out
-    assert "a second" in outcome.out
-    assert "whole picture" in outcome.err
+    assert "frames/s" in outcome.out
+    assert "whole image" in outcome.err
     assert written(desk) == ["a.jpg", "b.png", "c.jpg", "keypoints.json"]
-    assert (cv2.imread(str(desk.folder / "out/b.png")) != noise(1)).any()  # someone is drawn
+    assert (cv2.imread(str(desk.folder / "out/b.png")) != noise(1)).any()  # a person is drawn
     predictor = Predictor(desk.yaml, weights)
-    for index, entry in enumerate(found(desk)):
+    for index, entry in enumerate(keypoints(desk)):
         assert entry["image_id"] == index
         assert entry["category_id"] == 1
         assert entry["bbox"] == [0, 0, 64, 48]
-        (person,) = predictor(read_picture(photos / entry["file_name"]))
+        (person,) = predictor(read_image(photos / entry["file_name"]))
         numbers = np.reshape(entry["keypoints"], (16, 3))
         np.testing.assert_allclose(numbers[:, :2], person.joints, atol=0.02)
         np.testing.assert_allclose(numbers[:, 2], person.scores, atol=1e-4)
         assert entry["score"] == pytest.approx(person.score, abs=1e-4)
 
 
-def test_boxes_say_who_is_where_and_bad_ones_are_left_out(
+def test_boxes_choose_the_people_and_bad_ones_are_ignored(
     desk: Desk, weights: Path, photos: Path
 ) -> None:
     boxes = {
@@ -101,89 +102,89 @@ def test_boxes_say_who_is_where_and_bad_ones_are_left_out(
     }
     outcome = predict(desk, photos, "--boxes", boxes_file(desk, boxes))
     assert outcome.code == 0, outcome.err
-    assert [(e["file_name"], e["bbox"]) for e in found(desk)] == [
+    assert [(e["file_name"], e["bbox"]) for e in keypoints(desk)] == [
         ("a.jpg", [5, 5, 20, 30]), ("a.jpg", [30, 5, 20, 30]), ("a.jpg", [30, 5, 20, 30]),
         ("b.png", [5, 5, 20, 30]),
     ]  # fmt: skip
-    for told in ("b.png: the box (5, 5, 0, 30) has no size", "b.png: the box (500, 5, 20, 30) lies",
-                 "c.jpg: no person found"):  # fmt: skip
-        assert outcome.err.count(told) == 1
-    again = predict(desk, photos, "--boxes", boxes_file(desk, found(desk)))
+    for message in ("b.png: the box (5, 5, 0, 30) has no size",
+                    "b.png: the box (500, 5, 20, 30) is outside", "c.jpg: no person"):  # fmt: skip
+        assert outcome.err.count(message) == 1
+    again = predict(desk, photos, "--boxes", boxes_file(desk, keypoints(desk)))
     assert again.code == 0, again.err
-    assert len(found(desk)) == 4  # what it writes it can read
+    assert len(keypoints(desk)) == 4  # it can read what it writes
     predict(desk, photos, "--boxes", boxes_file(desk, boxes), "--min-score", 0.5)
-    assert len(found(desk)) == 3
+    assert len(keypoints(desk)) == 3
     predict(desk, photos, "--boxes", boxes_file(desk, {"x.jpg": []})).fails_with("x.jpg")
 
 
 def test_a_video_gives_a_video_and_keypoints_of_each_frame(desk: Desk, weights: Path) -> None:
-    clip = film(desk.folder / "clip.avi")
+    clip = make_video(desk.folder / "clip.avi")
     boxes = boxes_file(desk, {"clip.avi": [[5, 5, 20, 30], [5, 5, 0, 0]]})
     outcome = predict(desk, clip, "--boxes", boxes, "TEST.BATCH_SIZE_PER_GPU", 3)
     assert outcome.code == 0, outcome.err
     assert "7 people in 7 frames" in outcome.out
     assert outcome.err.count("has no size") == 1  # not once a frame
     assert written(desk) == ["clip.json", "clip.mp4"]
-    assert [entry["image_id"] for entry in found(desk, "clip.json")] == list(range(7))
-    drawn = Video(Medium("video", str(desk.folder / "out/clip.mp4"), "clip"))
+    assert [entry["image_id"] for entry in keypoints(desk, "clip.json")] == list(range(7))
+    drawn = Video(Source("video", str(desk.folder / "out/clip.mp4"), "clip"))
     assert drawn.frame_rate == pytest.approx(10)
     assert len(list(drawn)) == 7
 
 
-def test_only_what_is_asked_for_is_written(desk: Desk, weights: Path, photos: Path) -> None:
-    clip = film(desk.folder / "clip.mp4", 2)
-    assert predict(desk, photos, "--input", clip, "--write", "json").code == 0
+def test_only_the_chosen_outputs_are_written(desk: Desk, weights: Path, photos: Path) -> None:
+    clip = make_video(desk.folder / "clip.mp4", 2)
+    assert predict(desk, photos, "--input", clip, "--write", "keypoints").code == 0
     assert written(desk) == ["clip.json", "keypoints.json"]
     (desk.folder / "out/clip.json").unlink()
-    assert predict(desk, clip, "--write", "pictures").code == 0
+    assert predict(desk, clip, "--write", "images").code == 0
     assert written(desk) == ["clip/000000.jpg", "clip/000001.jpg", "keypoints.json"]
 
 
-def test_names_do_not_meet_and_numbers_are_cocos(desk: Desk, weights: Path) -> None:
-    for name in ("one/7.jpg", "two/8.jpg", "three/8.jpg", "three/7.gif"):
+def test_image_ids_are_the_numbers_in_the_names(desk: Desk, weights: Path) -> None:
+    for name in ("one/7.jpg", "two/8.gif", "three/8.gif"):
         path = desk.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(cv2.imencode(".png", noise(0))[1].tobytes())
-    sources = [desk.folder / "one", "--input", desk.folder / "two/8.jpg"]
-    assert predict(desk, *sources).code == 0
-    assert [entry["image_id"] for entry in found(desk)] == [7, 8]
-    assert predict(desk, *sources, "--input", desk.folder / "one/../three").code == 0
-    assert {"7.jpg", "8.jpg", "8_2.jpg", "7.gif.png"} < set(written(desk))
+    inputs = [desk.folder / "one", "--input", desk.folder / "two/8.gif"]
+    assert predict(desk, *inputs).code == 0
+    assert [entry["image_id"] for entry in keypoints(desk)] == [7, 8]
+    assert written(desk) == ["7.jpg", "8.gif.png", "keypoints.json"]
+    predict(desk, *inputs, "--input", desk.folder / "three").fails_with("8.gif.png")
 
 
-BROKEN = {
-    "broken.jpg": b"no picture",
+DAMAGED = {
+    "damaged.jpg": b"no image",
     "empty.png": b"",
     "cut.png": cv2.imencode(".png", noise(0))[1].tobytes()[:900],
-    "broken.mp4": b"no video",
+    "damaged.mp4": b"no video",
 }
 
 
-def test_broken_files_get_a_line_each_and_the_rest_goes_on(
+def test_damaged_files_get_a_line_each_and_the_rest_is_processed(
     desk: Desk, weights: Path, photos: Path
 ) -> None:
-    for name, content in BROKEN.items():
+    for name, content in DAMAGED.items():
         (photos / name).write_bytes(content)
-    outcome = predict(desk, photos, "--input", desk.folder / "nowhere")
+    outcome = predict(desk, photos)
     assert outcome.code == 0, outcome.err
     assert "3 people in 3 frames" in outcome.out
-    assert "4 left out" in outcome.out
-    for name in (*BROKEN, "nowhere"):
+    assert "4 files skipped" in outcome.out
+    for name in DAMAGED:
         assert sum(name in line for line in outcome.err.splitlines()) == 1
-    assert len(found(desk)) == 3
+    assert len(keypoints(desk)) == 3
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_where_nothing_can_be_read_it_fails(desk: Desk, weights: Path, name: str) -> None:
-    (desk.folder / name).write_bytes(BROKEN[name])
+@pytest.mark.parametrize("name", DAMAGED)
+def test_it_fails_if_nothing_can_be_read(desk: Desk, weights: Path, name: str) -> None:
+    (desk.folder / name).write_bytes(DAMAGED[name])
     outcome = predict(desk, desk.folder / name)
-    outcome.fails_with("nothing could be read")
+    outcome.fails_with("no input could be read")
     assert name in outcome.err
     assert "people in" not in outcome.out
     assert not (desk.folder / "out").exists()
 
 
-def test_pictures_of_any_size_are_done(desk: Desk, weights: Path, photos: Path) -> None:
+def test_images_may_have_any_size(desk: Desk, weights: Path, photos: Path) -> None:
     for name, shape in (("small.png", (1, 1)), ("wide.png", (20, 20_000)), ("tall.png", (9000, 9))):
         cv2.imwrite(str(photos / name), noise(0, *shape))
     outcome = predict(desk, photos)
@@ -192,45 +193,44 @@ def test_pictures_of_any_size_are_done(desk: Desk, weights: Path, photos: Path) 
     assert cv2.imread(str(desk.folder / "out/wide.png")).shape == (20, 20_000, 3)
 
 
-def test_an_input_is_never_written_over(desk: Desk, weights: Path, photos: Path) -> None:
+def test_an_input_is_never_overwritten(desk: Desk, weights: Path, photos: Path) -> None:
     before = {path.name: path.read_bytes() for path in photos.iterdir()}
     words = ("--input", photos, "TEST.MODEL_FILE", weights, "--out")
     desk.on_cfg("predict", *words, photos).fails_with("--out")
     assert {path.name: path.read_bytes() for path in photos.iterdir()} == before
-    assert desk.on_cfg("predict", *words, photos, "--write", "json").code == 0
+    assert desk.on_cfg("predict", *words, photos, "--write", "keypoints").code == 0
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (["--people", "nobody"], "nobody"),
-        (["--people", "boxes"], "--boxes"),
+        (["--detector", "hog"], "hog"),
+        (["--detector", "boxes"], "--boxes"),
         (["--write", "film"], "film"),
         (["--write", "video"], "--write video"),
         (["--boxes", "none.json"], "none.json"),
+        (["--input", "nowhere"], "nowhere"),
         (["--out", "/dev/null/out"], "/dev/null/out"),
         (["TEST.RUNTIME", "slow"], "TEST.RUNTIME"),
     ],
 )
-def test_bad_arguments_are_told(
-    desk: Desk, weights: Path, photos: Path, words: list[str], told: str
+def test_bad_arguments_are_one_line_errors(
+    desk: Desk, weights: Path, photos: Path, words: list[str], message: str
 ) -> None:
     outcome = predict(desk, photos, *words)
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
-    assert told in outcome.err.strip().splitlines()[-1]
+    assert message in outcome.err.strip().splitlines()[-1]
 
 
-def test_a_pattern_without_quotes_is_told(desk: Desk, weights: Path, photos: Path) -> None:
+def test_a_pattern_without_quotes_is_an_error(desk: Desk, weights: Path, photos: Path) -> None:
     outcome = predict(desk, photos / "a.jpg", photos / "b.png", photos / "c.jpg")
     assert outcome.code == 2
     assert "quotes" in outcome.err
 
 
-def test_a_picture_without_detections_leaves_the_others_their_numbers(
-    desk: Desk, weights: Path, photos: Path
-) -> None:
-    """COCO's detections never name a picture in which nobody was found."""
+def test_image_ids_of_detections_are_kept(desk: Desk, weights: Path, photos: Path) -> None:
+    """COCO detections do not mention images without a detection."""
     boxes = desk.folder / "boxes.json"
     entries = [
         {"image_id": number, "file_name": name, "category_id": 1, "bbox": [1, 2, 30, 40]}
@@ -238,24 +238,24 @@ def test_a_picture_without_detections_leaves_the_others_their_numbers(
     ]
     boxes.write_text(json.dumps(entries))
     assert predict(desk, photos, "--boxes", boxes).code == 0
-    ids = {entry["file_name"]: entry["image_id"] for entry in found(desk)}
+    ids = {entry["file_name"]: entry["image_id"] for entry in keypoints(desk)}
     assert ids == {"b.png": 139, "c.jpg": 12}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_a_video_that_is_interrupted_keeps_what_was_done(
+def test_an_interrupted_video_is_kept_as_far_as_it_is_done(
     desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    clip = film(desk.folder / "clip.avi", 30)
-    paint, done = people.paint_people, []
+    clip = make_video(desk.folder / "clip.avi", 30)
+    draw, done = output.draw_person, []
 
-    def paint_some(*words: object) -> None:
+    def draw_some(*arguments: object) -> np.ndarray:
         if len(done) == 5:
             raise error
-        done.append(words)
-        paint(*words)
+        done.append(arguments)
+        return draw(*arguments)
 
-    monkeypatch.setattr(run, "paint_people", paint_some)
+    monkeypatch.setattr(output, "draw_person", draw_some)
     if error is KeyboardInterrupt:
         outcome = predict(desk, clip)
         assert outcome.code == 130
@@ -263,28 +263,28 @@ def test_a_video_that_is_interrupted_keeps_what_was_done(
     else:
         with pytest.raises(error):
             predict(desk, clip)
-    drawn = Video(Medium("video", str(desk.folder / "out/clip.mp4"), "clip"))
+    drawn = Video(Source("video", str(desk.folder / "out/clip.mp4"), "clip"))
     assert len(list(drawn)) == 5
-    assert len(found(desk, "clip.json")) >= 5
+    assert len(keypoints(desk, "clip.json")) == 5
 
 
-def test_sigterm_keeps_what_was_done(desk: Desk, weights: Path) -> None:
-    clip = film(desk.folder / "clip.avi", 600)
+def test_sigterm_keeps_what_is_done(desk: Desk, weights: Path) -> None:
+    clip = make_video(desk.folder / "clip.avi", 600)
     words = desk.words("--input", clip, "--out", desk.folder / "out", "TEST.MODEL_FILE", weights)
     command = [sys.executable, str(ROOT / "tools/predict.py"), *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    part = desk.folder / "out/.part.clip.mp4"
-    while process.poll() is None and not (part.exists() and part.stat().st_size > 0):
+    temporary = desk.folder / "out/.part.clip.mp4"
+    while process.poll() is None and not (temporary.exists() and temporary.stat().st_size > 0):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert written(desk) == ["clip.json", "clip.mp4"]
-    drawn = list(Video(Medium("video", str(desk.folder / "out/clip.mp4"), "clip")))
+    drawn = list(Video(Source("video", str(desk.folder / "out/clip.mp4"), "clip")))
     assert 0 < len(drawn) < 600
-    told = int(out.split(" frames")[0].rpartition(" ")[2])
-    assert 0 <= len(drawn) - told <= 1  # it may come between writing and counting
+    count = int(out.split(" frames")[0].rpartition(" ")[2])
+    assert 0 <= len(drawn) - count <= 1  # the signal may arrive between writing and counting
 
 
 def test_a_camera_needs_a_screen(
@@ -294,40 +294,33 @@ def test_a_camera_needs_a_screen(
     predict(desk, 0).fails_with("screen")
     monkeypatch.setattr(run, "has_screen", lambda: True)
     outcome = predict(desk, 93)
-    assert "no camera 93" in outcome.err
+    assert "93: no such camera" in outcome.err
     assert outcome.code == 2
 
 
 def test_the_camera_is_shown_until_its_window_is_closed(
     desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip = film(desk.folder / "clip.avi", 30)
-    shown, closed = [], []
+    clip = make_video(desk.folder / "clip.avi", 30)
+    shown = []
 
-    class Window:
-        def __init__(self, title: str) -> None: ...
+    def show(title: str, rgb: np.ndarray) -> bool:
+        shown.append(rgb)
+        return len(shown) < 3
 
-        def show(self, rgb: np.ndarray) -> bool:
-            shown.append(rgb)
-            return len(shown) < 3
-
-        def close(self) -> None:
-            closed.append(True)
-
-    def from_clip(medium: Medium) -> Video:
-        assert medium.kind == "camera"
-        video = Video(Medium("video", str(clip), "clip"))
-        video.medium, video.length = medium, 0
+    def from_clip(source: Source) -> Video:
+        assert source.kind == "camera"
+        video = Video(Source("video", str(clip), "clip"))
+        video.source, video.length = source, 0
         return video
 
     monkeypatch.setattr(run, "has_screen", lambda: True)
-    monkeypatch.setattr(run, "Window", Window)
+    monkeypatch.setattr(run, "show", show)
     monkeypatch.setattr(run, "Video", from_clip)
     outcome = predict(desk, 0)
     assert outcome.code == 0, outcome.err
     assert len(shown) == 3
-    assert closed
     assert not (desk.folder / "out").exists()
     shown.clear()
-    assert predict(desk, 0, "--write", "video,json").code == 0
+    assert predict(desk, 0, "--write", "video,keypoints").code == 0
     assert written(desk) == ["camera0.json", "camera0.mp4"]

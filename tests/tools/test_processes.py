@@ -1,4 +1,4 @@
-"""Several processes do what one does; what befalls one of them is told."""
+"""Several processes give the same as one; a process that fails ends the others with its error."""
 
 import json
 import os
@@ -16,8 +16,7 @@ from lib.config import load_cfg
 from lib.models import build_model
 from lib.utils.checkpoint import read_checkpoint
 
-# Plain steps along the gradient: adam divides by its size, which lifts rounding out of the noise,
-# where people are not summed in the same parts.
+# sgd, since adam divides by the size of the gradient, which amplifies the rounding of other sums.
 FROZEN = (
     "TRAIN.BATCH_NORM", "frozen", "TRAIN.END_EPOCH", 7, "TRAIN.LR_STEP", "[5]",
     "TRAIN.OPTIMIZER", "sgd", "TRAIN.LR", 10,
@@ -30,7 +29,7 @@ def launch(desk: Desk, processes: int, tool: str, *opts: object) -> subprocess.C
 
 
 def torchrun(processes: int, script: Path, *words: str) -> subprocess.CompletedProcess:
-    """Run a script as torchrun does, each process with one thread."""
+    """Run a script under torchrun, each process with one thread."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
         f"--nproc_per_node={processes}", str(script), *words,
@@ -44,20 +43,20 @@ def final_weights(desk: Desk) -> dict[str, torch.Tensor]:
 
 
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    """How far two sets of weights are apart, ‖a - b‖/‖a‖."""
+    """Relative distance of two sets of weights, ‖a - b‖/‖a‖."""
     floats = [name for name, value in a.items() if value.is_floating_point()]
     far = sum((a[name].double() - b[name].double()).square().sum() for name in floats)
     return (far / sum(a[name].double().square().sum() for name in floats)).sqrt().item()
 
 
 def test_two_processes_train_and_test_as_one(desk: Desk) -> None:
-    one = launch(desk, 1, "train", *FROZEN)  # 21 steps of 8 people (the last of an epoch: 4)
+    one = launch(desk, 1, "train", *FROZEN)  # 21 steps of 8 people (4 in an epoch's last)
     assert one.returncode == 0, one.stderr
     alone = final_weights(desk)
     torch.manual_seed(0)
     begin = build_model(load_cfg(desk.yaml)).state_dict()
     assert distance(alone, begin) > 1e-3
-    for shares in ((4, 1), (2, 2)):  # computed at a time, and times that
+    for shares in ((4, 1), (2, 2)):  # micro-batch, micro-batches per step
         keys = zip(("TRAIN.BATCH_SIZE_PER_GPU", "TRAIN.ACCUMULATE"), shares, strict=True)
         two = launch(desk, 2, "train", *FROZEN, *(word for pair in keys for word in pair))
         assert two.returncode == 0, two.stderr
@@ -65,20 +64,20 @@ def test_two_processes_train_and_test_as_one(desk: Desk) -> None:
         assert one.stdout == two.stdout
 
     assert desk.on_cfg("test").code == 0
-    found = loadmat(desk.results / "pred.mat")["preds"]
+    single = loadmat(desk.results / "pred.mat")["preds"]
     scores = json.loads((desk.results / "results.json").read_text())["scores"]
     # Of six people two processes of four at a time get 3 each; of seven one gets none.
     for processes in (2, 7):
         tested = launch(desk, processes, "test", "TEST.BATCH_SIZE_PER_GPU", 4)
         assert tested.returncode == 0, tested.stderr
         again = loadmat(desk.results / "pred.mat")["preds"]
-        assert again.shape == found.shape
-        assert abs(again - found).max() < 1e-2
+        assert again.shape == single.shape
+        assert abs(again - single).max() < 1e-2
         results = json.loads((desk.results / "results.json").read_text())
         assert results["scores"] == pytest.approx(scores)
 
 
-def test_two_processes_are_one_that_accumulates_bit_for_bit(desk: Desk) -> None:
+def test_two_processes_equal_one_that_accumulates_bit_for_bit(desk: Desk) -> None:
     same = (
         "TRAIN.BATCH_NORM", "frozen", "TRAIN.END_EPOCH", 10, "TRAIN.BATCH_SIZE_PER_GPU", 5,
         "TRAIN.OPTIMIZER", "adam",
@@ -92,40 +91,42 @@ def test_two_processes_are_one_that_accumulates_bit_for_bit(desk: Desk) -> None:
     assert one.stdout == two.stdout
 
 
-SHARES = """
+COLLECTIVES = """
 import torch
-from lib.utils.distributed import any_of, gather, join_world, leave_world, share_buffers
-world = join_world()
+from lib.utils.distributed import all_gather, all_reduce_any, broadcast_buffers
+from lib.utils.distributed import cleanup_distributed, init_distributed
+distributed = init_distributed()
 norm = torch.nn.BatchNorm1d(1)
-norm.running_mean += 3 + world.rank
-share_buffers(norm, world)
-told = any_of([world.rank == 1, False], world), norm.running_mean.item()
-if world.is_first:
-    print(gather(told, world))
-else:
-    gather(told, world)
-leave_world(world)
+norm.running_mean += 3 + distributed.rank
+broadcast_buffers(norm, distributed)
+flags = all_reduce_any([distributed.rank == 1, False], distributed)
+values = all_gather((flags, norm.running_mean.item()), distributed)
+if distributed.is_main:
+    print(values)
+cleanup_distributed(distributed)
 """
 
 
-def test_processes_share_statistics_and_decide_together(tmp_path: Path) -> None:
-    (tmp_path / "shares.py").write_text(SHARES)
-    done = torchrun(2, tmp_path / "shares.py")
+def test_collectives_give_all_processes_the_same(tmp_path: Path) -> None:
+    (tmp_path / "collectives.py").write_text(COLLECTIVES)
+    done = torchrun(2, tmp_path / "collectives.py")
     assert done.stdout.strip() == str([([True, False], 3.0)] * 2), done.stderr
 
 
-def test_a_test_is_of_the_statistics_that_are_kept(
+def test_the_tested_statistics_are_the_saved_ones(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = []
-    monkeypatch.setattr("lib.core.tester.share_buffers", lambda model, world: shared.append(model))
+    tested = []
+    monkeypatch.setattr(
+        "lib.core.tester.broadcast_buffers", lambda model, distributed: tested.append(model)
+    )
     assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "TRAIN.EMA_DECAY", 0.5).code == 0
     final = final_weights(desk)
-    assert all(torch.equal(value, final[name]) for name, value in shared[0].state_dict().items())
+    assert all(torch.equal(value, final[name]) for name, value in tested[0].state_dict().items())
 
 
-def test_a_process_that_fails_ends_the_others_and_is_heard(desk: Desk) -> None:
-    (desk.data / "images/train_000005.jpg").write_bytes(b"no picture")
+def test_a_process_that_fails_ends_the_others_with_its_error(desk: Desk) -> None:
+    (desk.data / "images/train_000005.jpg").write_bytes(b"not an image")
     failed = launch(desk, 2, "train")
     assert failed.returncode != 0
     assert "error: " in failed.stderr
@@ -133,7 +134,7 @@ def test_a_process_that_fails_ends_the_others_and_is_heard(desk: Desk) -> None:
     assert not (desk.results / "final_state.pth").exists()
 
 
-def test_a_preempted_job_goes_on_to_the_same_weights(desk: Desk) -> None:
+def test_a_preempted_job_resumes_to_the_same_weights(desk: Desk) -> None:
     opts = ("WORKERS", 1, "TRAIN.END_EPOCH", 6)
     assert desk.on_cfg("train", *opts).code == 0
     whole = final_weights(desk)
@@ -144,18 +145,18 @@ def test_a_preempted_job_goes_on_to_the_same_weights(desk: Desk) -> None:
     for line in process.stderr:
         if "epoch 0 step" in line:
             break
-    os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does: to the loader's workers too
+    os.killpg(process.pid, signal.SIGTERM)  # as a scheduler, to workers too
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert not (desk.results / "final_state.pth").exists()
     resumed = desk.on_cfg("train", *opts, "AUTO_RESUME", "True")
     assert resumed.code == 0, resumed.err
-    assert "going on from" in resumed.err
+    assert "resuming from" in resumed.err
     assert all(torch.equal(value, final_weights(desk)[name]) for name, value in whole.items())
 
 
-def test_a_dead_worker_ends_the_run_with_its_cause(desk: Desk) -> None:
+def test_a_dead_worker_ends_the_run_with_an_error(desk: Desk) -> None:
     command = [
         sys.executable, str(ROOT / "tools/train.py"),
         *desk.words("WORKERS", 2, "TRAIN.END_EPOCH", 1000),

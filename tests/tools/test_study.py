@@ -1,4 +1,4 @@
-"""A study trains, goes on where it stopped, and reports."""
+"""A study trains, resumes, and reports."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from desk import Desk
+from desk import Desk, Outcome
 
-from lib.core.evaluate import load_gt, load_predictions
-from lib.core.results import write_predictions
-from lib.core.study.definition import load_study
-from lib.core.study.significance import difference, hits
+from lib.analysis.study.definition import Study, load_study
+from lib.analysis.study.significance import difference
 from lib.core.trainer import Trainer
+from lib.dataset import build_dataset
+from lib.dataset.predictions import Predictions
+from lib.metrics import build_metric
 
 STUDY = {
     "CFG": "small.yaml",
@@ -21,22 +22,50 @@ STUDY = {
     "VARIANTS": {"dense": {"MODEL.SPARSITY.PRUNE": "none"}, "full, method": {}},
     "RETESTS": {"full, dense": {"OF": "full, method", "MODEL.SPARSITY.PRUNE": "none"}},
 }
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
-def run(desk: Desk, *words: object) -> object:
+def write(desk: Desk, **changes: object) -> Study:
     path = desk.folder / "study.yaml"
-    if not path.exists():
-        path.write_text(yaml.safe_dump(STUDY, sort_keys=False))
-    places = ("OUTPUT_DIR", desk.folder / "output", "LOG_DIR", desk.folder / "log")
-    return desk.run("study", "--study", path, *words, *places, "DATASET.ROOT", desk.data)
+    path.write_text(yaml.safe_dump(STUDY | changes, sort_keys=False))
+    return load_study(path)
 
 
-def told(a: np.ndarray, b: np.ndarray) -> str:
-    found = difference(a, b)
-    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+def run(desk: Desk, *words: object) -> Outcome:
+    if not (desk.folder / "study.yaml").exists():
+        write(desk)
+    return desk.run("study", "--study", desk.folder / "study.yaml", *words, *options(desk))
 
 
-def test_a_study_goes_on_where_it_stopped_and_reports(
+def options(desk: Desk) -> list[str]:
+    folders = ("OUTPUT_DIR", desk.folder / "output", "LOG_DIR", desk.folder / "log")
+    return [str(word) for word in (*folders, "DATASET.ROOT", desk.data)]
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The variants whose training began, in order."""
+    names, train = [], Trainer.run
+
+    def spy(trainer: Trainer) -> None:
+        names.append(trainer.folder.parent.name)
+        train(trainer)
+
+    monkeypatch.setattr(Trainer, "run", spy)
+    return names
+
+
+def tables(report: str) -> list[dict[str, list[str]]]:
+    """The tables of a report: first cell of each row -> cells."""
+    found = [
+        [line.strip("| ").split(" | ") for line in block.splitlines()]
+        for block in report.split("\n\n")
+        if block.startswith("| ")
+    ]
+    return [{row[0]: row for row in table} for table in found]
+
+
+def test_a_study_resumes_where_it_stopped_and_reports(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(desk, "--report").fails_with("no variant is tested yet")
@@ -46,7 +75,7 @@ def test_a_study_goes_on_where_it_stopped_and_reports(
         if len(runs) == 3 and "stop" not in runs:
             runs.append("stop")
             raise KeyboardInterrupt
-        runs.append(trainer.folder)
+        runs.append(trainer.folder.name)
         train(trainer)
 
     monkeypatch.setattr(Trainer, "run", spy)
@@ -55,52 +84,49 @@ def test_a_study_goes_on_where_it_stopped_and_reports(
     assert half.code == 0, half.err
     done = run(desk)
     assert done.code == 0, done.err
-    assert [Path(folder).name for folder in runs] == [
-        "seed_0",
-        "seed_0",
-        "seed_3",
-        "stop",
-        "seed_3",
-    ]
+    assert runs == ["seed_0", "seed_0", "seed_3", "stop", "seed_3"]
     again = run(desk)
     assert len(runs) == 5
-    seeds, place = ("seed_0", "seed_3"), desk.folder / "output/synthetic/pose_tokenpose_s/study"
-    folders = [place / name for name in ("dense", "full_method", "full_dense")]
-    tables = [
-        {
-            row.split(" | ")[0].strip("| "): row.strip("| ").split(" | ")
-            for row in table.splitlines()
-        }
-        for table in again.out.split("\n\n")
-        if table.startswith("| ")
-    ]
-    summary, retests, *by_joint = tables
+    assert "higher is better" in again.out
+    summary, retests, scores = tables(again.out)
     assert {"dense", "full, method", "full, dense"} < summary.keys()
     assert summary["dense"][1] == "2"
-    assert summary["dense"][4] == "–"  # it is not compared with itself
-    gt = load_gt(desk.data / "annot/gt_valid.mat")
-    found = {
-        name: np.stack([hits(load_predictions(folder / seed / "pred.mat"), gt) for seed in seeds])
-        for name, folder in zip(("dense", "full", "retest"), folders, strict=True)
-    }
-    assert summary["full, method"][4].strip("*") == told(found["dense"], found["full"])
-    assert summary["full, dense"][4].strip("*") == told(found["dense"], found["retest"])
-    assert retests["full, dense"][1] == "full, method"
-    assert retests["full, dense"][2].strip("*") == told(found["full"], found["retest"])
-    scores = json.loads((runs[1] / "results.json").read_text())["scores"]
-    other = json.loads((runs[4] / "results.json").read_text())["scores"]
-    for table, mean in zip(by_joint, ("Mean", "Mean@0.1"), strict=True):
-        assert float(table["full, method"][-1]) == pytest.approx(
-            (scores[mean] + other[mean]) / 2, abs=0.006
+    assert summary["dense"][4] == "–"  # the baseline is not compared with itself
+
+    study = load_study(desk.folder / "study.yaml")
+    jobs = [study.job("full, method", seed, options(desk)) for seed in (0, 3)]
+    metric, dataset = build_metric(jobs[0].cfg), build_dataset(jobs[0].cfg, "test")
+
+    def compared(variant: str, other: str) -> str:
+        a, b = (
+            np.stack(
+                [
+                    metric.contributions(metric.load_predictions(job.folder, dataset), dataset)
+                    for job in (study.job(name, seed, options(desk)) for seed in (0, 3))
+                ]
+            )
+            for name in (other, variant)
         )
-    for name in ("RESULTS.md", "curves.png", "seeds.png"):
-        assert (place / name).exists()
+        result = difference(a, b)
+        return f"{result.mean:+.2f} [{result.low:+.2f}, {result.high:+.2f}]"
+
+    assert summary["full, method"][4].strip("*") == compared("full, method", "dense")
+    assert summary["full, dense"][4].strip("*") == compared("full, dense", "dense")
+    assert retests["full, dense"][1] == "full, method"
+    assert retests["full, dense"][2].strip("*") == compared("full, dense", "full, method")
+    results = [json.loads((job.folder / "results.json").read_text())["scores"] for job in jobs]
+    for column, name in enumerate(scores["variant"][1:], 1):
+        mean = np.mean([result[name] for result in results])
+        assert float(scores["full, method"][column]) == pytest.approx(mean, abs=0.006)
+    for name in ("RESULTS.md", "seeds.png"):
+        assert (study.folder(jobs[0].cfg) / name).exists()
 
 
-def test_a_changed_variant_is_trained_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a variant of the same name left behind is not gone on from, nor are its tests kept."""
+def test_a_changed_variant_is_trained_from_the_start(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its old checkpoint nor the retests of its old weights are kept."""
     begun, train = [], Trainer.run
-    retest = desk.folder / "output/synthetic/pose_tokenpose_s/study/full_dense/seed_0/pred.mat"
 
     def spy(trainer: Trainer) -> None:
         begun.append((trainer.folder.parent.name, trainer.progress.epoch))
@@ -109,174 +135,144 @@ def test_a_changed_variant_is_trained_anew(desk: Desk, monkeypatch: pytest.Monke
     monkeypatch.setattr(Trainer, "run", spy)
     assert run(desk).code == 0
     begun.clear()
-    before = load_predictions(retest)
-    changed = STUDY | {"VARIANTS": STUDY["VARIANTS"] | {"full, method": {"TRAIN.LR": 0.01}}}
-    (desk.folder / "study.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    retest = load_study(desk.folder / "study.yaml").job("full, dense", 0, options(desk)).folder
+    before = (retest / "pred.mat").read_bytes()
+    write(desk, VARIANTS=STUDY["VARIANTS"] | {"full, method": {"TRAIN.LR": 0.01}})
     done = run(desk)
-    assert "begun anew, since these are others now: TRAIN.LR" in done.err
+    assert "config changed (TRAIN.LR), retraining" in done.err
     assert begun == [("full_method", 0)] * 2
-    assert (load_predictions(retest) != before).any()
+    assert (retest / "pred.mat").read_bytes() != before
 
 
 def test_two_commands_share_a_study(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one command trains a variant, another does the rest, and none is done twice."""
-    runs, train = [], Trainer.run
+    """While one command trains a variant, another does the rest, and nothing is done twice."""
+    names, train = [], Trainer.run
 
     def spy(trainer: Trainer) -> None:
-        runs.append(trainer.folder.parent.name)
-        if len(runs) == 1:
+        names.append(trainer.folder.parent.name)
+        if len(names) == 1:
             other = run(desk)
             assert other.code == 0, other.err
-            assert "left to the commands that are at it: dense, seed 0" in other.err
+            assert "dense, seed 0: another command trains it" in other.err
         train(trainer)
 
     monkeypatch.setattr(Trainer, "run", spy)
     done = run(desk)
     assert done.code == 0, done.err
-    assert runs == ["dense", "full_method", "dense", "full_method"]
+    assert names == ["dense", "full_method", "dense", "full_method"]
 
 
-def test_each_seed_can_start_from_weights_of_its_own(desk: Desk) -> None:
-    start = "{seed}/weights.pth"
-    changed = STUDY | {"VARIANTS": STUDY["VARIANTS"] | {"dense": {"MODEL.PRETRAINED": start}}}
-    path = desk.folder / "study.yaml"
-    path.write_text(yaml.safe_dump(changed))
-    study = load_study(path)
-    starts = [
-        study.configuration(study.variants["dense"], seed, []).MODEL.PRETRAINED for seed in (0, 3)
-    ]
+def test_each_seed_can_start_from_its_own_weights(desk: Desk) -> None:
+    start = {"MODEL.PRETRAINED": "{seed}/weights.pth"}
+    study = write(desk, VARIANTS=STUDY["VARIANTS"] | {"dense": start})
+    starts = [study.job("dense", seed).cfg.MODEL.PRETRAINED for seed in (0, 3)]
     assert starts == ["0/weights.pth", "3/weights.pth"]
 
 
-def test_only_what_is_named_is_trained(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs, train = [], Trainer.run
-
-    def spy(trainer: Trainer) -> None:
-        runs.append(trainer.folder.parent.name)
-        train(trainer)
-
-    monkeypatch.setattr(Trainer, "run", spy)
+def test_only_the_chosen_variants_are_trained(desk: Desk, trained: list[str]) -> None:
     run(desk, "--only", "methods").fails_with("'methods', only 'dense', 'full, method'")
-    run(desk, "--only", "full, dense").fails_with(
-        "'full, method', seed 0, which is not trained yet"
-    )
+    run(desk, "--only", "full, dense").fails_with("'full, dense', seed 0, needs")
     assert run(desk, "--only", "dense", "--report").code == 2
     done = run(desk, "--only", "full, method", "--only", "full, dense", "TRAIN.END_EPOCH", 1)
     assert done.code == 0, done.err
-    assert runs == ["full_method", "full_method"]
+    assert trained == ["full_method", "full_method"]
     assert "| full, dense | 2 |" in done.out
     assert "| dense |" not in done.out
     assert run(desk, "--only", "full, dense", "TRAIN.END_EPOCH", 1).code == 0
 
 
-def test_nothing_is_trained_that_cannot_be_finished(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_what_is_missing_is_reported_before_any_training(desk: Desk, trained: list[str]) -> None:
+    (desk.data / "annot/nobody.json").write_bytes((desk.data / "annot/valid.json").read_bytes())
+    run(desk, "DATASET.TEST_SET", "nobody").fails_with("nobody has no annotation")
+    write(desk, VARIANTS=STUDY["VARIANTS"] | {"full, method": {"MODEL.PRETRAINED": "{seed}.pth"}})
+    run(desk).fails_with("'full, method', seed 0, needs 0.pth, which is not trained")
+    assert not trained
+
+
+def test_a_variant_can_start_from_the_weights_of_an_earlier_one(
+    desk: Desk, trained: list[str]
 ) -> None:
-    monkeypatch.setattr(Trainer, "run", lambda trainer: pytest.fail("a training began"))
-    run(desk, "DATASET.TEST_SET", "nobody").fails_with("has no annot/gt_nobody.mat")
-    changes = {"full, method": {"MODEL.PRETRAINED": "none/{seed}.pth"}}
-    path = desk.folder / "study.yaml"
-    path.write_text(yaml.safe_dump(STUDY | {"VARIANTS": STUDY["VARIANTS"] | changes}))
-    run(desk).fails_with("'full, method', seed 0, starts from none/0.pth, which is not there")
-
-
-def test_a_variant_waits_for_weights_that_another_leaves(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where it is listed first."""
-    place = desk.folder / "output/synthetic/pose_tokenpose_s/study"
-    start = str(place / "start/seed_{seed}/final_state.pth")
-    variants = {"dense": {"MODEL.PRETRAINED": start}, "start": {}}
-    path = desk.folder / "study.yaml"
-    path.write_text(yaml.safe_dump(STUDY | {"VARIANTS": variants, "RETESTS": {}}, sort_keys=False))
-    runs, train = [], Trainer.run
-
-    def spy(trainer: Trainer) -> None:
-        runs.append(trainer.folder.parent.name)
-        train(trainer)
-
-    monkeypatch.setattr(Trainer, "run", spy)
+    folder = desk.folder / "output/synthetic/pose_tokenpose_s/study"
+    start = {"MODEL.PRETRAINED": str(folder / "start/seed_{seed}/final_state.pth")}
+    write(desk, VARIANTS={"dense": start, "start": {}}, RETESTS={})
+    run(desk).fails_with("list its variant before")
+    write(desk, VARIANTS={"start": {}, "dense": start}, RETESTS={})
     done = run(desk)
     assert done.code == 0, done.err
-    assert runs == ["start", "start", "dense", "dense"]
+    assert trained == ["start", "dense", "start", "dense"]
 
 
 def test_a_command_without_work_is_no_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that it was asked for is another command's already."""
+    """If another command works on all of it."""
     train = Trainer.run
 
     def spy(trainer: Trainer) -> None:
         other = run(desk, "--only", "dense", "SEED", 7)
         assert other.code == 0, other.err
-        assert "left to the commands that are at it: dense, seed 0" in other.err
+        assert "dense, seed 0: another command trains it" in other.err
         train(trainer)
 
     monkeypatch.setattr(Trainer, "run", spy)
-    (desk.folder / "study.yaml").write_text(yaml.safe_dump(STUDY | {"SEEDS": [0]}))
+    write(desk, SEEDS=[0])
     assert run(desk, "--only", "dense", "SEED", 7).code == 0
 
 
-def test_retests_are_compared_with_their_own_weights(desk: Desk) -> None:
-    """And a difference is bold where it is sure, but never of one seed."""
-    place = desk.folder / "output/synthetic/pose_tokenpose_s/study"
-    truth = load_gt(desk.data / "annot/gt_valid.mat")["pos_gt_src"].transpose(2, 0, 1)
+def test_significant_differences_are_bold_but_never_of_one_seed(desk: Desk) -> None:
+    """Retests are compared with the variant whose weights they have."""
 
     def differences(seeds: list[int]) -> tuple[str, str]:
-        (desk.folder / "study.yaml").write_text(yaml.safe_dump(STUDY | {"SEEDS": seeds}))
+        study = write(desk, SEEDS=seeds)
         assert run(desk).code == 0
-        for folder, off in (("dense", 999), ("full_method", 0), ("full_dense", 999)):
+        for variant, offset in (("dense", 999), ("full, method", 0), ("full, dense", 999)):
             for seed in seeds:
-                write_predictions(place / folder / f"seed_{seed}/pred.mat", truth - 1 + off)
-        found = {}
-        for line in run(desk, "--report").out.splitlines():
-            found.setdefault(line.split(" | ")[0], line.strip("| ").split(" | "))
-            if line.startswith("| full, dense | full, method |"):
-                retest = line.strip("| ").split(" | ")[2]
-        return found["| full, method"][4], retest
+                job = study.job(variant, seed, options(desk))
+                dataset = build_dataset(job.cfg, "test")
+                joints = np.stack([record.joints for record in dataset.records]) + offset
+                predictions = Predictions(joints, np.ones(joints.shape[:2]))
+                build_metric(job.cfg).save_predictions(job.folder, predictions)
+        summary, retests, _ = tables(run(desk, "--report").out)
+        return summary["full, method"][4], retests["full, dense"][2]
 
-    sure = "100.00 [{0}100.00, {0}100.00]"
-    assert differences([0, 3]) == ("**+" + sure.format("+") + "**", "**-" + sure.format("-") + "**")
-    assert differences([0]) == ("+" + sure.format("+"), "-" + sure.format("-"))
+    clear = "100.00 [{0}100.00, {0}100.00]"
+    bold = ("**+" + clear.format("+") + "**", "**-" + clear.format("-") + "**")
+    assert differences([0, 3]) == bold
+    assert differences([0]) == tuple(text.strip("*") for text in bold)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("changes", "message"),
     [
         ({"CFG": "none.yaml"}, "none.yaml"),
         ({"SEEDS": "all"}, "SEEDS"),
         ({"BASELINE": "sparse"}, "sparse"),
         ({"VARIANTS": {"a": {"MODEL.DEPTH": 3}}, "BASELINE": "a", "RETESTS": {}}, "MODEL.DEPTH"),
-        ({"VARIANTS": {"a": 3}}, "a should hold"),
+        ({"VARIANTS": {"a": {"MODEL.DIM": 3}}, "BASELINE": "a", "RETESTS": {}}, "MODEL.DIM"),
+        ({"VARIANTS": {"a": 3}}, "must map names"),
+        ({"VARIANTS": STUDY["VARIANTS"] | {"full method": {}}}, "share a folder"),
         ({"RETESTS": {"a": {"OF": "nobody"}}}, "nobody"),
         ({"SEED": 3}, "CFG"),
     ],
 )
-def test_a_bad_study_is_told_in_one_line(desk: Desk, change: dict, told: str) -> None:
-    (desk.folder / "study.yaml").write_text(yaml.safe_dump(STUDY | change))
-    run(desk).fails_with(told)
+def test_a_wrong_study_is_one_line(desk: Desk, changes: dict, message: str) -> None:
+    path = desk.folder / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY | changes))
+    run(desk).fails_with(message)
 
 
-@pytest.mark.parametrize(
-    "path", sorted(Path(__file__).parents[2].glob("experiments/*/study*.yaml"))
-)
-def test_every_study_here_loads(path: Path) -> None:
-    study = load_study(path)
-    for variant in study.variants.values():
-        for seed in study.seeds:
-            study.configuration(variant, seed, [])
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*/study*.yaml")))
+def test_every_published_study_loads(path: Path) -> None:
+    assert load_study(path).jobs([])
 
 
-def test_photographs_start_from_what_synthetic_people_leave() -> None:
-    """Each variant from its own network, and from that of the same seed."""
-    studies = Path(__file__).parents[2] / "experiments"
-    real, made = (load_study(studies / name / "study.yaml") for name in ("lspet", "synthetic"))
-    for variant in real.variants.values():
-        for seed in real.seeds:
-            if variant.weights_of is None:
-                twin = made.variants[variant.name]
-                folder = made.folder(made.configuration(twin, seed, []), twin, seed)
-                start = real.configuration(variant, seed, []).MODEL.PRETRAINED
-                assert Path(start) == folder / "final_state.pth"
-                ours, theirs = dict(variant.changes), dict(twin.changes)
-                assert ours.pop("MODEL.PRETRAINED") != theirs.pop("MODEL.PRETRAINED")
-                assert ours == theirs
+def test_photographs_start_from_the_networks_of_synthetic_people() -> None:
+    """Each variant from its own network, of the same seed."""
+    real, synthetic = (
+        load_study(EXPERIMENTS / name / "study.yaml") for name in ("lspet", "synthetic")
+    )
+    for job in real.jobs([]):
+        if job.owner is None:
+            twin = synthetic.job(job.variant, job.seed)
+            assert job.start == twin.folder / "final_state.pth"
+            ours, theirs = dict(real.changes[job.variant]), dict(synthetic.changes[job.variant])
+            assert ours.pop("MODEL.PRETRAINED") != theirs.pop("MODEL.PRETRAINED")
+            assert ours == theirs

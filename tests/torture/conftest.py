@@ -1,4 +1,4 @@
-"""What the torture tests share: a desk with people, and a place outside it to be left alone."""
+"""Fixtures of the torture tests: a desk, with a folder around it that must stay untouched."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from desk import Desk, open_desk
 
-from lib.dataset.synthetic import make_synthetic
+from lib.dataset.synthetic.people import make_synthetic
 
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Few synthetic people; eight a step make four steps an epoch."""
+    """The folder of a few synthetic people; an epoch has four steps of eight."""
     root = tmp_path_factory.mktemp("data") / "synthetic"
     make_synthetic(root, {"train": 32, "valid": 6}, seed=0, image_size=64)
     return root
@@ -19,7 +19,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
-    """A desk in `tmp_path/home`; nothing may touch what lies beside it."""
+    """A desk in `tmp_path/home`; nothing outside it may be touched."""
     home = tmp_path / "home"
     home.mkdir()
     with open_desk(home, people, capsys) as desk:

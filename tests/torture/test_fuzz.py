@@ -1,9 +1,10 @@
-"""Two thousand mutated configurations and annotations: each trains a step or is refused clearly."""
+"""Thousands of mutated configurations and annotations: each trains a step or is a clear error."""
 
 import copy
 import json
 import logging
 import math
+import os
 import re
 import shutil
 from collections import Counter
@@ -28,28 +29,28 @@ from yacs.config import CfgNode
 from lib.config import get_cfg
 from lib.config import load as loading
 from lib.config.check import value_of
-from lib.core import provenance, session, state
+from lib.core import provenance, session, training_checkpoint
 from lib.core.engine import NotFiniteError
 from lib.core.trainer import Trainer
-from lib.dataset.synthetic import make_synthetic
+from lib.dataset.synthetic.people import make_synthetic
 from lib.utils.checkpoint import save_weights
-from lib.utils.distributed import World
+from lib.utils.distributed import Distributed
 from lib.utils.errors import UserError
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # absurd values warn in NumPy, torch and yacs
+pytestmark = pytest.mark.filterwarnings("ignore")  # of extreme values, in NumPy, torch and yacs
 
-EXAMPLES = 1000  # of each kind
-LEAST_VALID = 0.3  # of them; else the mutations are too coarse to reach what comes after reading
-LONGEST = 600  # characters of an error
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "1000"))  # of each kind
+MIN_VALID = 0.3  # of them; with less, the mutations hardly test what follows reading
+MAX_ERROR = 600  # characters
 
-# Beyond these a network is left out: it would try this machine's memory, not the code.
-LARGEST = {
+# Larger networks are skipped: they would test this machine's memory, not the code.
+MAX_VALUES = {
     "MODEL.IMAGE_SIZE": 64, "MODEL.HEATMAP_SIZE": 64, "MODEL.DIM": 64,
     "MODEL.HIDDEN_HEATMAP_DIM": 4096, "MODEL.TRANSFORMER_DEPTH": 5,
     "MODEL.TRANSFORMER_MLP_RATIO": 64, "MODEL.SPARSITY.JOINT_DEPTH": 5,
 }  # fmt: skip
 
-# For every key values that are possible, if not with every other key's.
+# Valid values of every key, if not with every value of other keys.
 GOOD: dict[str, Sequence[Any]] = {
     "OUTPUT_DIR": ["output", "", "a b", "ünï"],
     "LOG_DIR": ["log", ""],
@@ -66,6 +67,8 @@ GOOD: dict[str, Sequence[Any]] = {
     "CUDNN.ENABLED": [True, False],
     "MODEL.NAME": ["pose_tokenpose_s"],
     "MODEL.INIT_WEIGHTS": [True, False],
+    "MODEL.BACKBONE": ["stem"],
+    "MODEL.BACKBONE_STRIDE": [4],
     "MODEL.PRETRAINED": ["", "weights.pth", "./weights.safetensors"],
     "MODEL.NUM_JOINTS": [16],
     "MODEL.TAG_PER_JOINT": [True, False],
@@ -102,6 +105,7 @@ GOOD: dict[str, Sequence[Any]] = {
     "LOSS.USE_DIFFERENT_JOINTS_WEIGHT": [False, True],
     "DATASET.ROOT": ["data", "./data", "data/../data/"],
     "DATASET.DATASET": ["synthetic", "mpii", "lspet"],
+    "DATASET.SKELETON": ["", "mpii"],
     "DATASET.TRAIN_SET": ["train", "valid"],
     "DATASET.TEST_SET": ["valid", "train"],
     "DATASET.DATA_FORMAT": ["jpg", "zip"],
@@ -188,18 +192,18 @@ ALIKE = {str: TEXTS, int: NUMBERS, float: NUMBERS, list: LISTS}  # odd, but of t
 
 def leaves(node: Mapping[Any, Any], section: str = "") -> list[str]:
     """Every dotted key; MODEL.EXTRA, which is a section, may be any."""
-    found = []
+    keys = []
     for name, value in node.items():
         key = f"{section}{name}"
         inner = isinstance(value, Mapping) and key != "MODEL.EXTRA"
-        found += leaves(value, f"{key}.") if inner else [key]
-    return found
+        keys += leaves(value, f"{key}.") if inner else [key]
+    return keys
 
 
 KEYS = leaves(get_cfg())
 SECTIONS = sorted({key.rpartition(".")[0] for key in KEYS} - {""})
 NAMES = [*KEYS, *SECTIONS, "BASE"]
-BY_KIND = {  # so that the few keys that hold a text are tried as often as the many that do not
+BY_KIND = {  # so that each type is tried equally often
     kind: [key for key, good in GOOD.items() if type(good[0]) is kind]
     for kind in (bool, int, float, str, list)
 }
@@ -213,7 +217,7 @@ def test_every_key_is_mutated() -> None:
 
 
 def section_of(values: dict[Any, Any], key: str) -> tuple[dict[Any, Any], str]:
-    """The mapping that holds a dotted key, made where it is missing or no mapping, and its name."""
+    """The mapping that holds a dotted key, created if there is none, and the key's name."""
     *sections, name = key.split(".")
     for section in sections:
         if not isinstance(values.get(section), dict):
@@ -290,7 +294,7 @@ LINES: dict[str, Callable[[DrawFn, str], str]] = {
     "merge": lambda draw, line: f"{indent(line)}<<: {draw(st.sampled_from(MERGES))}\n{line}",
     "number": lambda draw, line: re.sub(
         r"(: |- )[-\d.e]+",
-        lambda found: found[1] + draw(st.sampled_from(SPELLINGS)),
+        lambda match: match[1] + draw(st.sampled_from(SPELLINGS)),
         line,
         count=1,
     ),
@@ -321,19 +325,19 @@ def change_line(draw: DrawFn, text: str) -> str:
 
 
 def change_bytes(draw: DrawFn, data: bytes) -> bytes:
-    """Cut off, cut out, put in, replace or swap: what editors, disks and transfers do."""
+    """Cut off, cut out, insert, replace or repeat bytes, as editors, disks and transfers do."""
     place = draw(st.integers(0, len(data)))
     end = place + draw(st.integers(1, 8))
     kind = draw(st.sampled_from(["replace", "put in", "cut out", "repeat", "cut off"]))
     if kind == "cut off":
         return data[:place]
-    some = {
+    new = {
         "replace": lambda: draw(STRAY),
         "put in": lambda: draw(STRAY) + data[place:end],
         "cut out": lambda: b"",
         "repeat": lambda: data[place:end] * 2,
     }[kind]()
-    return data[:place] + some + data[end if kind != "replace" else place + len(some) :]
+    return data[:place] + new + data[place + len(new) if kind == "replace" else end :]
 
 
 STRAY = st.one_of(
@@ -355,7 +359,7 @@ def times(draw: DrawFn, *counts: int) -> range:
 
 @st.composite
 def configurations(draw: DrawFn) -> bytes:
-    """A good file with some other good values, then, half of the time, spoilt."""
+    """A valid file with other valid values, then, half of the time, damaged."""
     values = copy.deepcopy(SMALL)
     for key in draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=5)):
         put(values, key, copy.deepcopy(draw(st.sampled_from(GOOD[key]))))
@@ -372,7 +376,7 @@ def configurations(draw: DrawFn) -> bytes:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what is there twice twice, not as an alias."""
+    """Writes repeated values without aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -382,12 +386,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 def good_entry(draw: DrawFn, entry: dict[str, Any], people: list[Any]) -> None:
-    """Change a person to another that is strange, but possible."""
+    """Change a person to a strange but valid one."""
     joint = draw(st.integers(0, 15))
     far = draw(st.sampled_from([-1, 0, 1, -500, 900.5, 1e-300, 9e5, -9e5, 32]))
     kind = draw(st.sampled_from([
         "all hidden", "one hidden", "one seen", "all far", "one far", "all at one place", "scale",
-        "center", "picture", "more fields", "whole numbers", "marks",
+        "center", "image", "more fields", "whole numbers", "visibility",
     ]))  # fmt: skip
     if kind in ("all hidden", "one seen"):
         entry["joints_vis"] = [0] * 16
@@ -404,7 +408,7 @@ def good_entry(draw: DrawFn, entry: dict[str, Any], people: list[Any]) -> None:
         entry["scale"] = draw(st.sampled_from([0.00401, 0.005, 0.05, 1, 10, 1e3, 9e5]))
     if kind == "center":
         entry["center"] = [far if far != -1 else 5, draw(st.sampled_from([far, -far]))]
-    if kind == "picture":
+    if kind == "image":
         entry["image"] = draw(st.sampled_from([
             "train_000001.jpg", "./train_000001.jpg", "ünï 人.jpg", "gray.png", "one_pixel.png",
         ]))  # fmt: skip
@@ -413,27 +417,27 @@ def good_entry(draw: DrawFn, entry: dict[str, Any], people: list[Any]) -> None:
     if kind == "whole numbers":
         entry |= {"joints": [[round(x), round(y)] for x, y in entry["joints"]]}
         entry["center"] = [round(value) for value in entry["center"]]
-    if kind == "marks":
+    if kind == "visibility":
         entry["joints_vis"][joint] = draw(st.sampled_from([2, 0.5, -1, True, 1e5, -0.0, 5e-324]))
 
 
-BAD_PICTURES = ["no_picture.jpg", "empty.jpg", "ends.jpg"]
+BAD_IMAGE_FILES = ["not_an_image.jpg", "empty.jpg", "ends.jpg"]
 BAD_IMAGES = [
-    *BAD_PICTURES, "none.jpg", "", ".", "..", "../annot/train.json", "/etc/passwd",
+    *BAD_IMAGE_FILES, "none.jpg", "", ".", "..", "../annot/train.json", "/etc/passwd",
     "a/../../b.jpg", "C:\\x.jpg", "train_000001.jpg/", "a\0b", "a\nb.jpg", "\u2028", "\ud800.jpg",
      "x" * 3000, "\U0001f9cd.jpg", "a:b", "%s", " train_000001.jpg", "TRAIN_1.JPG",
 ]  # fmt: skip
 
 
 def bad_entry(draw: DrawFn, entry: dict[str, Any], people: list[Any]) -> None:
-    """Change a person so that it is most likely wrong."""
+    """Change a person so that it is most likely invalid."""
     name = draw(st.sampled_from(sorted(entry)))
-    kind = draw(st.sampled_from(["drop", "odd", "odd", "odd inside", "rename", "count", "picture"]))
+    kind = draw(st.sampled_from(["drop", "odd", "odd", "odd inside", "rename", "count", "image"]))
     if kind == "drop":
         del entry[name]
     elif kind == "rename":
         entry[draw(st.sampled_from([name.upper(), f" {name}", "joint", "\0"]))] = entry.pop(name)
-    elif kind == "picture":
+    elif kind == "image":
         entry["image"] = draw(st.sampled_from(BAD_IMAGES))
     elif kind == "odd" or not isinstance(entry[name], list):
         entry[name] = draw(st.sampled_from(ODD_JSON))
@@ -483,11 +487,11 @@ JSON_SPELLINGS = [
 
 def change_number(draw: DrawFn, text: str) -> str:
     """Spell a number of the file differently."""
-    found = draw(st.sampled_from(list(NUMBER.finditer(text)) or [None]))
-    if found is None:
+    match = draw(st.sampled_from(list(NUMBER.finditer(text)) or [None]))
+    if match is None:
         return text
     spelling = draw(st.sampled_from(JSON_SPELLINGS))
-    return f"{text[: found.start()]}{spelling}{text[found.end() :]}"
+    return f"{text[: match.start()]}{spelling}{text[match.end() :]}"
 
 
 WRAPPERS = [
@@ -505,7 +509,7 @@ def wrapped(draw: DrawFn, text: str) -> str:
 
 @st.composite
 def annotations(draw: DrawFn, good: list[dict[str, Any]]) -> bytes:
-    """A good file with some people changed to other possible ones, then, often, spoilt."""
+    """A valid file with some people changed to other valid ones, then, often, damaged."""
     people: list[Any] = copy.deepcopy(good)
     harmless = [good_entry] * 6 + [repeat, leave, alone]
     harmful = [bad_entry] * 8 + [bad_people]
@@ -525,22 +529,22 @@ def annotations(draw: DrawFn, good: list[dict[str, Any]]) -> bytes:
     return data
 
 
-# What is done with them
+# What each file is used for
 
 
 class Tally:
-    """How often what came out, of one kind of file."""
+    """Counts the outcomes of one kind of file."""
 
     def __init__(self, kind: str, names: Sequence[str]) -> None:
         self.kind = kind
-        self.names = names  # of which a refusal has to tell one
+        self.names = names  # an error must contain one of them
         self.ends: Counter[str] = Counter()
         self.done: set[bytes] = set()
 
     def try_out(self, path: str, data: bytes, act: Callable[[], None]) -> None:
-        """Write a file; `act` trains or refuses it by one clear line, all else is a defect."""
+        """Write a file; `act` must train on it or raise one clear line."""
         if data in self.done:
-            reject()  # another comes in its place
+            reject()  # replaced by another
         Path(path).write_bytes(data)
         end = "tracebacks"
         try:
@@ -549,25 +553,25 @@ class Tally:
         except UserError as error:
             self._expect_clear(" ".join(str(error).split()))
             end = "refused"
-        except UnsatisfiedAssumption:  # by `load_small`; another file takes this one's place
+        except UnsatisfiedAssumption:  # of `load_small`; replaced by another file
             end = "too large"
             raise
         finally:
             self.ends[end] += 1
-        self.done.add(data)  # a failure is not: it is told again, as small as can be
+        self.done.add(data)  # not a failure, which is tried again to shrink it
 
     def _expect_clear(self, line: str) -> None:
-        assert 0 < len(line) <= LONGEST, f"an error of {len(line)} characters: {line[:2000]}"
-        assert line.isprintable(), f"an error that a terminal obeys: {line!a}"
+        assert 0 < len(line) <= MAX_ERROR, f"an error of {len(line)} characters: {line[:2000]}"
+        assert line.isprintable(), f"an error with control characters: {line!a}"
         assert any(name in line for name in self.names), f"names neither file nor key: {line}"
 
-    def tell(self) -> None:
+    def report(self) -> None:
         ends = ("valid", "refused", "tracebacks", "too large")
         print(f"\n{self.kind}: {', '.join(f'{self.ends[end]} {end}' for end in ends)}")
 
     def check(self) -> None:
         assert self.ends["valid"] + self.ends["refused"] == len(self.done) == EXAMPLES
-        assert self.ends["valid"] >= LEAST_VALID * EXAMPLES
+        assert self.ends["valid"] >= MIN_VALID * EXAMPLES
 
 
 many = settings(
@@ -581,27 +585,27 @@ many = settings(
 
 
 def train_a_step(path: str, *opts: Any) -> None:
-    """Do what `tools/train.py` does, up to the first step; UserError as there."""
-    places = ("OUTPUT_DIR", "runs/output", "LOG_DIR", "runs/log", "WORKERS", 0)
-    with session.open_session(path, [*places, *opts], "train") as opened:
-        trainer = Trainer(opened.cfg, opened.world, opened.folder, opened.log_folder)
+    """Do the same as `tools/train.py` up to the first step."""
+    folders = ("OUTPUT_DIR", "runs/output", "LOG_DIR", "runs/log", "WORKERS", 0)
+    with session.open_session(path, [*folders, *opts], "train") as opened:
+        trainer = Trainer(opened.cfg, opened.distributed, opened.folder, opened.log_folder)
         try:
             progress = trainer.progress
-            trainer.loader.batch_sampler.set_state(progress.epoch, progress.step)
+            trainer.sampler.set_state(progress.epoch, progress.step)
             batch = next(iter(trainer.loader))
-            trainer.training.start()
+            trainer.state.train_mode()
             try:
-                trainer.training.step(batch)
+                trainer.state.step(batch)
             except NotFiniteError as error:
-                trainer._skip(error)  # as the epoch's loop does; it names the key
+                trainer._count_skipped(error)
         finally:
             trainer.loader.close()
 
 
 def load_small(path: str, opts: Sequence[Any]) -> CfgNode:
-    """Load a configuration; leave the file out where its network is large."""
+    """Load a configuration; reject the file if its network is large."""
     cfg = loading.load_cfg(path, opts)
-    for key, largest in LARGEST.items():
+    for key, largest in MAX_VALUES.items():
         value = value_of(cfg, key)
         if max(value if isinstance(value, list) else [value]) > largest:
             reject()
@@ -609,7 +613,7 @@ def load_small(path: str, opts: Sequence[Any]) -> CfgNode:
 
 
 def small_defaults() -> CfgNode:
-    """The defaults with the values of SMALL, so that a network stays small if a key is left out."""
+    """The defaults with the values of SMALL, so that missing keys leave the network small."""
     cfg = get_cfg()
     cfg.merge_from_other_cfg(CfgNode(SMALL))
     cfg.DATASET.ROOT = "data"
@@ -618,15 +622,12 @@ def small_defaults() -> CfgNode:
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
-    """Six people in the working folder, their pictures, weights to start from; quiet, one thread.
-
-    Gives their annotation.
-    """
+    """The annotation of six people in the working folder, with images and initial weights."""
     folder = tmp_path_factory.mktemp("fuzz")
     make_synthetic(folder / "data", {"train": 6, "valid": 2}, seed=0, image_size=64)
     images = folder / "data/images"
     entries = json.loads((folder / "data/annot/train.json").read_text())
-    _write_odd_pictures(images)
+    _write_odd_images(images)
     shutil.make_archive(str(images), "zip", images)
 
     handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
@@ -637,8 +638,8 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, 
         patch.chdir(folder)
         patch.setattr(loading, "get_cfg", small_defaults)
         patch.setattr(session, "load_cfg", load_small)
-        patch.setattr(session, "join_world", lambda gpus: World(torch.device("cpu")))
-        for name in ("_git_state", "_versions"):  # the same each time, and not quick
+        patch.setattr(session, "init_distributed", lambda gpus: Distributed(torch.device("cpu")))
+        for name in ("_git_state", "_versions"):  # always the same, and slow
             patch.setattr(provenance, name, cache(getattr(provenance, name)))
         torch.set_num_threads(1)
         logging.disable()
@@ -653,12 +654,12 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, 
     logging.getLogger().setLevel(level)
 
 
-def _write_odd_pictures(folder: Path) -> None:
-    picture = (folder / "train_000001.jpg").read_bytes()
-    (folder / "ünï 人.jpg").write_bytes(picture)
-    (folder / "ends.jpg").write_bytes(picture[:200])
+def _write_odd_images(folder: Path) -> None:
+    image = (folder / "train_000001.jpg").read_bytes()
+    (folder / "ünï 人.jpg").write_bytes(image)
+    (folder / "ends.jpg").write_bytes(image[:200])
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "no_picture.jpg").write_bytes(b"no picture")
+    (folder / "not_an_image.jpg").write_bytes(b"not an image")
     for name, shape in (("gray", (40, 30)), ("one_pixel", (1, 1, 3))):
         _, data = cv2.imencode(".png", np.full(shape, 99, np.uint8))
         (folder / f"{name}.png").write_bytes(data.tobytes())
@@ -668,15 +669,18 @@ def _write_weights(folder: Path) -> None:
     """Write `weights.pth` and `start.pth`, a training's checkpoint."""
     (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
     cfg = loading.load_cfg(folder / "small.yaml")
-    trainer = Trainer(cfg, World(torch.device("cpu")), folder, folder / "runs")
-    save_weights(trainer.network.state_dict(), folder / "weights.pth")
-    state.save(
-        folder / "start.pth", trainer.network, trainer.training, trainer.progress,
-        steps=len(trainer.loader), seed=cfg.SEED, made=trainer.made,
-    )  # fmt: skip
+    trainer = Trainer(cfg, Distributed(torch.device("cpu")), folder, folder / "runs")
+    save_weights(trainer.tested.state_dict(), folder / "weights.pth")
+    training_checkpoint.save(
+        folder / "start.pth",
+        trainer.state,
+        trainer.progress,
+        trainer.identity,
+        trainer.provenance,
+    )
 
 
-def test_a_changed_configuration_trains_or_is_refused_in_one_line(people: list[Any]) -> None:
+def test_a_changed_configuration_trains_or_is_an_error_of_one_line(people: list[Any]) -> None:
     files = ["fuzzed.yaml", "checkpoint", "annot/", "images", "weights"]
     tally = Tally("configurations", [*files, "command line", *NAMES])
 
@@ -688,7 +692,7 @@ def test_a_changed_configuration_trains_or_is_refused_in_one_line(people: list[A
     try:
         each()
     finally:
-        tally.tell()
+        tally.report()
     tally.check()
 
 
@@ -703,8 +707,8 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-def test_a_changed_annotation_trains_or_is_refused_in_one_line(people: list[Any]) -> None:
-    tally = Tally("annotations", ["data/annot/fuzzed.json", "data/images", *BAD_PICTURES])
+def test_a_changed_annotation_trains_or_is_an_error_of_one_line(people: list[Any]) -> None:
+    tally = Tally("annotations", ["data/annot/fuzzed.json", "data/images", *BAD_IMAGE_FILES])
 
     @many
     @given(opts=st.sampled_from(SETTINGS), data=annotations(people))
@@ -715,5 +719,5 @@ def test_a_changed_annotation_trains_or_is_refused_in_one_line(people: list[Any]
     try:
         each()
     finally:
-        tally.tell()
+        tally.report()
     tally.check()

@@ -1,4 +1,4 @@
-"""Files and values that mean harm end in one line: nothing of theirs runs, nothing is touched."""
+"""Hostile files and values are errors of one line: no code of theirs runs, no file is touched."""
 
 import contextlib
 import functools
@@ -27,21 +27,21 @@ from scipy.io import loadmat, savemat
 from scipy.sparse import csc_matrix
 
 from lib.config import load_cfg
-from lib.utils.checkpoint import save_atomically
+from lib.utils.checkpoint import save_checkpoint
 from lib.utils.files import previous_of
 
 
 @pytest.fixture
 def canary(tmp_path: Path, desk: Desk) -> Iterator[Path]:
-    """A path at which nothing may ever be; what runs, makes it."""
+    """A path that must never exist; code that runs creates it."""
     path = tmp_path / "canary"
-    before = beside(desk)
+    before = outside(desk)
     yield path
-    assert not path.exists(), "something ran"
-    assert beside(desk) == before, "something was written beside the desk"
+    assert not path.exists(), "code was run"
+    assert outside(desk) == before, "a file was written outside the desk"
 
 
-def beside(desk: Desk) -> set[Path]:
+def outside(desk: Desk) -> set[Path]:
     """All files and folders outside the desk."""
     above = desk.folder.parent
     return {path for path in above.rglob("*") if desk.folder not in (path, *path.parents)}
@@ -51,7 +51,7 @@ def beside(desk: Desk) -> set[Path]:
 
 
 class Call:
-    """Pickles as the call of a function; a class too, so that the outcome can be called again."""
+    """Pickles as the call of a function; callable, so that calls can be nested."""
 
     def __init__(self, function: Callable, *arguments: object, then: tuple = ()) -> None:
         self.reduced = (function, arguments, *then)
@@ -60,11 +60,11 @@ class Call:
         return self.reduced
 
     def __call__(self) -> None:
-        raise AssertionError("only its pickle is called")
+        raise AssertionError("only the pickled call is made")
 
 
 def tricks(canary: str) -> dict[str, object]:
-    """Objects whose pickles make the canary, by the way they take."""
+    """Objects whose pickles create the canary, by method."""
     inner = pickle.dumps(Call(os.mkdir, canary))
     touch = f"touch '{canary}'"
     return {
@@ -91,14 +91,14 @@ def tricks(canary: str) -> dict[str, object]:
 
 
 def opcodes(canary: str) -> dict[str, bytes]:
-    """Pickles that Python's own pickler does not write."""
+    """Pickles that Python's pickler does not write."""
     name = canary.encode()
     return {
         "GLOBAL": b"cos\nmkdir\n(S'" + name + b"'\ntR.",
         "INST": b"(S'" + name + b"'\nios\nmkdir\n.",
         "OBJ": b"(cos\nmkdir\nS'" + name + b"'\no.",
         "STACK_GLOBAL": b"\x80\x04\x8c\x02os\x8c\x05mkdir\x93(S'" + name + b"'\ntR.",
-        "called on the way": b"\x80\x02cos\nmkdir\n(S'" + name + b"'\ntR0}.",
+        "called in between": b"\x80\x02cos\nmkdir\n(S'" + name + b"'\ntR0}.",
     }
 
 
@@ -110,48 +110,44 @@ def _legacy(inner: bytes) -> bytes:
 TRICKS, OPCODES = list(tricks("")), list(opcodes(""))
 
 
-def write_pickle(path: Path, trick: str, container: str, canary: Path, beside: dict) -> None:
-    """Write the trick in a container, with what else `path` would hold beside it."""
+def write_pickle(path: Path, trick: str, container: str, canary: Path, content: dict) -> None:
+    """Write the trick in a container, next to other content of a checkpoint."""
     raw = opcodes(str(canary)).get(trick)
     if raw is None:
-        content = {**beside, "x": tricks(str(canary))[trick]}
+        content = {**content, "x": tricks(str(canary))[trick]}
         {
             "zip": lambda: torch.save(content, path),
-            "sealed": lambda: save_atomically(content, path),
             "legacy": lambda: torch.save(content, path, _use_new_zipfile_serialization=False),
             "bare": lambda: path.write_bytes(pickle.dumps(content)),
         }[container]()
     elif container in ("legacy", "bare"):
         path.write_bytes(_legacy(raw) if container == "legacy" else raw)
     else:
-        save_atomically(beside, path)
-        _replace_pickle(path, raw, sealed=container == "sealed")
+        save_checkpoint(content, path)
+        _replace_pickle(path, raw)
 
 
-def _replace_pickle(path: Path, raw: bytes, sealed: bool) -> None:
-    """Put another pickle into a checkpoint; its seal is made anew, as anybody can."""
-    from lib.utils.checkpoint import _seal
-
+def _replace_pickle(path: Path, raw: bytes) -> None:
+    """Put another pickle into a checkpoint."""
     new = io.BytesIO()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(new, "w") as archive:
         for entry in old.namelist():
             archive.writestr(entry, raw if entry.endswith("data.pkl") else old.read(entry))
-    data = new.getbuffer()
-    path.write_bytes(_seal(data[:-2]) if sealed else data)
+    path.write_bytes(new.getbuffer())
 
 
-CONTAINERS = ("zip", "sealed", "legacy", "bare")
+CONTAINERS = ("zip", "legacy", "bare")
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("trick", [*TRICKS, *OPCODES])
-def test_every_trick_works_on_who_trusts(tmp_path: Path, trick: str, container: str) -> None:
-    """Else the test below would show nothing."""
+def test_every_trick_works_on_a_trusting_reader(tmp_path: Path, trick: str, container: str) -> None:
+    """Otherwise the test below would show nothing."""
     path, canary = tmp_path / "x.pth", tmp_path / "canary"
     write_pickle(path, trick, container, canary, {})
     with contextlib.suppress(pickle.UnpicklingError, RuntimeError, TypeError, AttributeError):
         if container == "bare":
-            pickle.loads(path.read_bytes())  # noqa: S301 - the trap itself
+            pickle.loads(path.read_bytes())  # noqa: S301 - the attack itself
         else:
             torch.load(path, weights_only=False)
     assert canary.exists()
@@ -191,7 +187,7 @@ def _as_named_checkpoint(desk: Desk) -> tuple[Path, list[object]]:
     return path, ["train", "TRAIN.RESUME", "True", "TRAIN.CHECKPOINT", path]
 
 
-PLACES = {
+TARGETS = {
     "TEST.MODEL_FILE": _as_weights,
     "a .safetensors": _as_safetensors,
     "final_state.pth": _as_final_state,
@@ -203,12 +199,12 @@ PLACES = {
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize("place", PLACES)
-def test_no_pickle_runs(desk: Desk, canary: Path, place: str, container: str) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_pickle_runs(desk: Desk, canary: Path, target: str, container: str) -> None:
     desk.results.mkdir(parents=True)
-    path, (tool, *opts) = PLACES[place](desk)
+    path, (tool, *opts) = TARGETS[target](desk)
     for trick in (*TRICKS, *OPCODES):
-        write_pickle(path, trick, container, canary, {"format": 1, "model": {}})
+        write_pickle(path, trick, container, canary, {"format": 2, "model": {}})
         desk.on_cfg(tool, *opts).fails_with(path.name)
         assert not canary.exists(), trick
 
@@ -228,7 +224,7 @@ YAML = {
     ),
     "the same, spelled out": "!<tag:yaml.org,2002:python/object/apply:os.mkdir> ['{canary}']",
 }
-HARMLESS_YAML = {  # does nothing, and is nothing that a configuration may hold
+HARMLESS_YAML = {  # runs nothing, but is no value of a configuration
     "name": "!!python/name:os.mkdir",
     "module": "!!python/module:os",
     "object": "!!python/object:collections.OrderedDict {{}}",
@@ -253,7 +249,7 @@ SPOTS = {
 
 
 @pytest.mark.parametrize("tag", YAML)
-def test_every_tag_works_on_who_trusts(tmp_path: Path, tag: str) -> None:
+def test_every_tag_works_on_a_trusting_reader(tmp_path: Path, tag: str) -> None:
     canary = tmp_path / "canary"
     with contextlib.suppress(TypeError):
         yaml.unsafe_load(YAML[tag].format(canary=canary))
@@ -282,7 +278,7 @@ EXPRESSIONS = (
     "| mkdir '{canary}'",
     "{{cfg.__class__.__init__.__globals__}}",
 )
-KEYS = {  # and what a text there leads to
+KEYS = {  # and the text of the error
     "WORKERS": "WORKERS",
     "TRAIN.LR": "TRAIN.LR",
     "TRAIN.SHUFFLE": "TRAIN.SHUFFLE",
@@ -305,7 +301,7 @@ def test_no_value_on_the_command_line_runs(desk: Desk, canary: Path, key: str) -
             desk.on_cfg("train", key, text.format(canary=canary)).fails_with(KEYS[key])
 
 
-def test_what_is_free_to_be_anything_stays_a_text(desk: Desk, canary: Path) -> None:
+def test_free_values_stay_texts(desk: Desk, canary: Path) -> None:
     for text in (*YAML.values(), *EXPRESSIONS):
         value = text.format(canary=canary)
         cfg = load_cfg(desk.yaml, ["MODEL.EXTRA.X", value])
@@ -316,7 +312,7 @@ def test_what_is_free_to_be_anything_stays_a_text(desk: Desk, canary: Path) -> N
 
 
 def markers(module: str) -> dict[str, dict]:
-    """What some readers of JSON make objects of; the module's import makes the canary."""
+    """Markers that some JSON readers turn into objects; importing the module creates the canary."""
     return {
         "instance": {"__instance_type__": [module, "Thing"], "attributes": {"a": 1}},
         "slots": {"__instance_type__": [module, "Thing"], "slots": {"a": 1}, "attributes": {}},
@@ -345,7 +341,7 @@ SPOTS_IN_JSON: dict[str, Callable[[list, dict], object]] = {
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a module whose import makes the canary."""
+    """The name of a module whose import creates the canary."""
     folder = tmp_path / "modules"
     folder.mkdir()
     name = "module_of_the_trap"
@@ -357,7 +353,7 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_the_marker_works_on_who_trusts(tmp_path: Path, trap: str) -> None:
+def test_the_marker_works_on_a_trusting_reader(tmp_path: Path, trap: str) -> None:
     json_tricks.loads(json.dumps(markers(trap)["instance"]))
     assert (tmp_path / "canary").exists()
 
@@ -380,14 +376,14 @@ def test_no_marker_makes_an_object(
 
 @pytest.fixture
 def secret(desk: Desk) -> Path:
-    """A good picture outside the folder of images; who reads it can train on it."""
+    """A valid image outside the folder of images."""
     path = desk.folder.parent / "secret.jpg"
     shutil.copy(desk.data / "images/train_000000.jpg", path)
     return path
 
 
 def names_that_climb(secret: Path) -> dict[str, str]:
-    """Names by which the secret might be reached from `home/data/images`."""
+    """Names that might reach the secret from `home/data/images`."""
     up = "../../../secret.jpg"
     return {
         "up": up,
@@ -417,7 +413,7 @@ def names_of_nothing(secret: Path) -> dict[str, str]:
 
 
 def first_image(desk: Desk, name: str) -> None:
-    """Let the first person of the training set be on that picture."""
+    """Set the image of the first person of the training set."""
     path = desk.data / "annot/train.json"
     entries = json.loads(path.read_text())
     entries[0]["image"] = name
@@ -425,7 +421,7 @@ def first_image(desk: Desk, name: str) -> None:
 
 
 def zipped(desk: Desk) -> zipfile.ZipFile:
-    """A zip of the pictures, to add more to."""
+    """A zip of the images, open for adding more."""
     archive = zipfile.ZipFile(desk.data / "images.zip", "w")
     for image in (desk.data / "images").iterdir():
         if image.name != "train_000000.jpg":
@@ -442,13 +438,15 @@ def test_no_image_is_read_from_outside(
     climb = names_that_climb(secret)[name]
     first_image(desk, climb)
     with zipped(desk) as archive:
-        archive.write(secret, climb)  # not even where the zip holds it under such a name
+        archive.write(secret, climb)  # not even if the zip has such an entry
     desk.on_cfg("train", "DATASET.DATA_FORMAT", kind, "WORKERS", workers).fails_with("image")
 
 
 @pytest.mark.parametrize("kind", ["jpg", "zip"])
 @pytest.mark.parametrize("name", names_of_nothing(Path("/")))
-def test_an_odd_name_is_told(desk: Desk, secret: Path, canary: Path, name: str, kind: str) -> None:
+def test_an_odd_name_is_an_error(
+    desk: Desk, secret: Path, canary: Path, name: str, kind: str
+) -> None:
     first_image(desk, names_of_nothing(secret)[name])
     zipped(desk).close()
     desk.on_cfg("train", "DATASET.DATA_FORMAT", kind).fails_with("image")
@@ -496,7 +494,7 @@ def test_no_result_is_written_outside(
 ) -> None:
     value = OUTPUT_NAMES[name].format(outside=desk.folder.parent)
     if key == "DATASET.DATASET":
-        value = value.replace("../", "", 1)  # its folder lies one less deep
+        value = value.replace("../", "", 1)  # its folder is one level higher
     if by == "file":
         section, _, last = key.partition(".")
         content = yaml.safe_load(desk.yaml.read_text())
@@ -523,8 +521,8 @@ def test_a_configuration_named_as_the_folder_above_writes_nothing_there(
 @pytest.mark.parametrize(
     "key", ["OUTPUT_DIR", "LOG_DIR", "DATA_DIR", "DATASET.ROOT", "MODEL.PRETRAINED"]
 )
-def test_a_path_that_is_cut_is_told(desk: Desk, canary: Path, key: str) -> None:
-    """YAML's "\\0", which no path can hold."""
+def test_a_path_with_a_null_character_is_an_error(desk: Desk, canary: Path, key: str) -> None:
+    """YAML's "\\0" is not allowed in paths."""
     content = yaml.safe_load(desk.yaml.read_text()) | {
         "OUTPUT_DIR": str(desk.folder / "output"), "LOG_DIR": str(desk.folder / "log"),
     }  # fmt: skip
@@ -540,9 +538,9 @@ def test_a_path_that_is_cut_is_told(desk: Desk, canary: Path, key: str) -> None:
 def test_a_set_is_a_path_as_its_root_is_and_only_read(
     desk: Desk, tmp_path: Path, key: str, name: str
 ) -> None:
-    """It may lie anywhere, as DATASET.ROOT may, but must be an annotation; none of it is told."""
+    """It may be anywhere, as DATASET.ROOT, but must be an annotation; no content is shown."""
     shutil.copy(desk.data / "annot/train.json", tmp_path / "elsewhere.json")
-    before = beside(desk)
+    before = outside(desk)
     words = (key, name.format(outside=tmp_path), "TRAIN.END_EPOCH", 1)
     outcome = desk.on_cfg("train", *words)
     assert outcome.code == 0, outcome.err
@@ -550,7 +548,7 @@ def test_a_set_is_a_path_as_its_root_is_and_only_read(
     outcome = desk.on_cfg("train", *words)
     outcome.fails_with("elsewhere.json")
     assert "root:x" not in outcome.err
-    assert beside(desk) == before
+    assert outside(desk) == before
 
 
 # Studies
@@ -586,8 +584,8 @@ def test_no_variant_of_a_study_writes_beside_it(desk: Desk, canary: Path, name: 
     study = desk.folder / "study.yaml"
     content = {"CFG": "small.yaml", "VARIANTS": {name: {"TRAIN.END_EPOCH": 1}}}
     study.write_text(yaml.safe_dump(content))
-    places = ("OUTPUT_DIR", desk.folder / "output", "LOG_DIR", desk.folder / "log")
-    desk.run("study", "--study", study, *places, "DATASET.ROOT", desk.data)
+    folders = ("OUTPUT_DIR", desk.folder / "output", "LOG_DIR", desk.folder / "log")
+    desk.run("study", "--study", study, *folders, "DATASET.ROOT", desk.data)
     for base in ("output", "log"):
         runs = desk.folder / base / "synthetic/pose_tokenpose_s"
         assert [entry.name for entry in runs.iterdir()] == ["study"]
@@ -637,7 +635,7 @@ GT_KEYS = ("dataset_joints", "jnt_missing", "pos_gt_src", "headboxes_src")
 
 @pytest.mark.parametrize("key", GT_KEYS)
 @pytest.mark.parametrize("hostile", HOSTILE_ARRAYS)
-def test_hostile_arrays_of_the_annotation_are_told(
+def test_hostile_arrays_of_the_annotation_are_errors(
     desk: Desk, canary: Path, key: str, hostile: str
 ) -> None:
     gt = desk.data / "annot/gt_valid.mat"
@@ -649,7 +647,7 @@ def test_hostile_arrays_of_the_annotation_are_told(
 
 
 @pytest.mark.parametrize("hostile", HOSTILE_ARRAYS)
-def test_hostile_predictions_are_told(desk: Desk, canary: Path, hostile: str) -> None:
+def test_hostile_predictions_are_errors(desk: Desk, canary: Path, hostile: str) -> None:
     pred = desk.folder / "pred.mat"
     savemat(pred, {"preds": np.ones((6, 16, 2))})
     write_mat(pred, "preds", hostile)
@@ -660,7 +658,7 @@ def test_hostile_predictions_are_told(desk: Desk, canary: Path, hostile: str) ->
 MATS = 150
 READ_ALL = """
 import sys
-from lib.core.evaluate import load_gt
+from lib.metrics.pckh import load_gt
 from lib.utils.errors import UserError
 for line in sys.stdin:
     print("reading", flush=True)
@@ -684,20 +682,20 @@ def test_a_damaged_mat_never_ends_the_process(desk: Desk, canary: Path, compress
         flipped = data[:place] + bytes([data[place] ^ 1 << number % 8]) + data[place + 1 :]
         files.append(desk.folder / f"{number}.mat")
         files[-1].write_bytes(data[:place] if number % 4 == 0 else flipped)
-    met, crashes = Counter(), []
+    outcomes, crashes = Counter(), []
     while files:
         reader = subprocess.run(
             [sys.executable, "-c", READ_ALL], input="\n".join(map(str, files)),
             capture_output=True, text=True, cwd=ROOT,
         )  # fmt: skip
         words = reader.stdout.split()
-        met += Counter(words)
+        outcomes += Counter(words)
         assert words, reader.stderr
         if reader.returncode:
             crashes.append(f"{files[words.count('reading') - 1].name}: {reader.returncode}")
         files = files[words.count("reading") :]
     kind = "compressed" if compressed else "plain"
-    print(f"\n{kind} .mat: {met['refused']} of {MATS} damages refused, {met['taken']} taken, "
-          f"{len(crashes)} end the process")  # fmt: skip
-    assert not met["lines"]
+    print(f"\n{kind} .mat: {outcomes['refused']} of {MATS} damages refused, "
+          f"{outcomes['taken']} taken, {len(crashes)} end the process")  # fmt: skip
+    assert not outcomes["lines"]
     assert not crashes

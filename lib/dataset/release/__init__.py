@@ -1,1 +1,1 @@
-"""Official releases made into MPII's layout."""
+"""Conversion of official releases to MPII's layout."""

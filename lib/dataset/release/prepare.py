@@ -1,30 +1,35 @@
-"""The people of a release, MPII's or another, split into sets and written as MPII's annotation."""
+"""Split the people of a release, MPII's or another, into sets and write them in MPII's layout."""
 
 import hashlib
 import json
 import os
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from lib.dataset.release.mpii import Person, Release
+from lib.dataset.mpii import (
+    annotation_path,
+    ground_truth,
+    gt_path_of,
+    position_to_box,
+    read_records,
+)
+from lib.dataset.release.mpii import JOINTS, Person, Release
 from lib.utils.errors import UserError
-from lib.utils.files import replacing
+from lib.utils.files import atomic_write
 from lib.utils.mat import write_mat
-
-# What gt_valid.mat calls the joints.
-GT_NAMES = (
-    "rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor",
-    "neck", "head", "rwri", "relb", "rsho", "lsho", "lelb", "lwri",
-)  # fmt: skip
 
 # People of the published valid.json, of all annotated ones (bearpaw/pytorch-pose, issue 25).
 VALID_SHARE = 2958 / 28883
 
-FILES = ("train.json", "valid.json", "trainval.json", "test.json", "gt_valid.mat")
+SETS = ("train", "valid", "trainval", "test")
+
+Sets = dict[str, list[Person]]
+Log = Callable[[str], None]
 
 
 def prepare(
@@ -37,155 +42,116 @@ def prepare(
     separate_images: bool = False,
     allow_missing: bool = False,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    log: Log = lambda line: None,
 ) -> None:
     """Make a folder `out` of MPII's layout from a release's .mat file and images (folder or .zip).
 
-    Writes annot/{train,valid,trainval,test}.json (test where the release has test people) and
-    annot/gt_valid.mat, and links the images. `read` reads the .mat file, such as `read_apart` that
-    of MPII and `read_lspet` that of LSPET.
-    `valid` names the people to validate on, everybody else trains; without it videos are drawn.
-    `separate_images` leaves those out of train who share an image with a person of valid, as the
-    published train.json does. `allow_missing` leaves out people whose image is missing.
-    `overwrite` replaces annotation that is there, and removes what the release has no people for.
-    `say` takes the report, a line a call. UserError, with nothing written, on any bad input.
+    Writes annot/{train,valid,trainval,test}.json (test if the release has test people) and
+    annot/gt_valid.mat, and links the images. `read` reads the .mat file. `valid` lists the people
+    to validate on, all others train; without it whole videos are drawn. `separate_images` removes
+    people from train who share an image with a person of valid, as in the published train.json.
+    `allow_missing` leaves out people whose image is missing. `overwrite` replaces existing
+    annotation. `log` takes a line of the report. UserError, with nothing written, on bad input.
     """
     present = image_names(images)
-    link = _link_for(out, images)
-    _check_unwritten(out, overwrite)
+    link = out / ("images" if images.is_dir() else "images.zip")
+    linked = link.exists() and link.samefile(images)
+    if os.path.lexists(link) and not linked:
+        raise UserError(f"{link} exists and is not {images}: remove it, or pass it as --images")
+    files = [gt_path_of(out, "valid"), *(annotation_path(out, name) for name in SETS)]
+    written = [path.name for path in files if os.path.lexists(path)]
+    if written and not overwrite:
+        raise UserError(f"{out / 'annot'} already has {', '.join(written)}: pass --overwrite")
     release = read(mat)
+    chosen = split_by_video(release.train) if valid is None else match_people(release.train, valid)
+    sets = _make_sets(release, chosen, separate_images, log)
+    sets = _without_missing_images(sets, present, images, allow_missing, log)
+    _check_valid(sets["valid"], images, mat)
     if valid is None:
-        chosen = split_by_video(release.train)
-        say(
+        log(
             "warning: this validation split is our own, and its scores do not compare with "
-            "published ones; --valid FILE takes the people of a valid.json"
+            "published ones; --valid FILE uses the people of a valid.json"
         )
-    else:
-        chosen = match_people(release.train, valid)
-    sets = _make_sets(release, chosen, separate_images, say)
-    sets = _only_present(sets, present, images, allow_missing, say)
-    if not sets["valid"]:
-        raise UserError(f"{images} holds no image of the people to validate on: mend --images")
-    for person in sets["valid"]:
-        if not person.head_box:
-            raise UserError(
-                f"{mat}: a person on {person.image} at {person.center} is to validate on but has "
-                f"no head box, which PCKh needs: take the person out of {valid}"
-            )
-    _write(out, sets, link, images, say)
+    try:
+        (out / "annot").mkdir(parents=True, exist_ok=True)
+        if not linked:
+            link.symlink_to(images.resolve())
+            log(f"linked {link} -> {images.resolve()}")
+        write_annotation(out, sets)
+        for name in set(SETS) - set(sets):
+            annotation_path(out, name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out} ({error}): correct --out") from error
     for reason, count in release.left_out.items():
-        say(f"left out: {count} {reason}")
+        log(f"left out: {count} {reason}")
     counts = ", ".join(f"{name} {len(people)}" for name, people in sets.items())
-    say(f"wrote {out / 'annot'}, people: {counts}")
+    log(f"wrote {out / 'annot'}, people: {counts}")
 
 
 def split_by_video(people: Sequence[Person], share: float = VALID_SHARE) -> list[int]:
-    """Choose whole videos that hold about `share` of the people: the indices of their people.
+    """Choose whole videos that hold about `share` of the people; return their people's indices.
 
-    The same people give the same choice, in any order of videos. A video goes in only where each of
-    its people has a head box, without which PCKh cannot be computed; people of unknown video never
-    do. UserError where fewer than two videos are there.
+    The choice is the same for the same people, in any order of videos. A video is eligible only if
+    all its people have a head box, which PCKh needs; people of unknown video never validate.
+    UserError if there are fewer than two videos.
     """
-    videos: dict[int, list[int]] = {}
+    videos: defaultdict[int, list[int]] = defaultdict(list)
     for index, person in enumerate(people):
         if person.video is not None:
-            videos.setdefault(person.video, []).append(index)
-    whole = {
+            videos[person.video].append(index)
+    eligible = {
         video: members
         for video, members in videos.items()
         if all(people[index].head_box for index in members)
     }
-    if len(videos) < 2 or not whole:
+    if len(videos) < 2 or not eligible:
         raise UserError(
             f"the release names {len(videos)} videos (vididx) of training people, "
-            f"{len(whole)} with all head boxes, too few to split: give --valid FILE"
+            f"{len(eligible)} with all head boxes, too few to split: pass --valid FILE"
         )
     chosen: list[int] = []
-    # A hash as order: as good as random, and the same on every machine.
-    for video in sorted(whole, key=lambda video: hashlib.sha256(b"%d" % video).digest()):
-        if len(chosen) + len(whole[video]) <= share * len(people):
-            chosen += whole[video]
-    return sorted(chosen or min(whole.values(), key=len))
+    # Ordered by hash: as good as random, and the same on every machine.
+    for video in sorted(eligible, key=lambda video: hashlib.sha256(b"%d" % video).digest()):
+        if len(chosen) + len(eligible[video]) <= share * len(people):
+            chosen += eligible[video]
+    return sorted(chosen) or min((len(members), members) for members in eligible.values())[1]
 
 
 def match_people(people: Sequence[Person], path: Path, tolerance: float = 1.0) -> list[int]:
-    """Find the people of an annotation file (annot/valid.json): their indices, in its order.
+    """Find the people of an annotation file (annot/valid.json); return their indices, in its order.
 
-    A person is known by image and by center, to `tolerance` pixels. UserError where the file is not
-    such a list, or where one of its people is not among `people`.
+    People match by image and by the center of the box, which depends on position and scale, to
+    `tolerance` pixels. UserError if the file is damaged or one of its people is not in `people`.
     """
-    listed = _read_listed(path)
-    by_image: dict[str, set[int]] = {}
+    listed = read_records(path, JOINTS, with_joints=False)
+    by_image: defaultdict[str, dict[int, np.ndarray]] = defaultdict(dict)
     for index, person in enumerate(people):
-        by_image.setdefault(person.image, set()).add(index)
-    found: list[int] = []
-    lost: list[str] = []
-    for image, center, scale in listed:
-        near = [
-            (distance, abs(people[index].scale - scale), index)
-            for index in by_image.get(image, ())
-            if (distance := np.hypot(*np.subtract(people[index].center, center))) <= tolerance
-        ]
-        if near:
-            found.append(min(near)[-1])
-            by_image[image].remove(found[-1])
+        by_image[person.image][index], _ = position_to_box(person.center, person.scale)
+    matched: list[int] = []
+    unmatched: list[str] = []
+    for record in listed:
+        centers = by_image[record.image]
+        distances = [(np.hypot(*(centers[i] - record.center)), i) for i in centers]
+        distance, index = min(distances, default=(np.inf, -1))
+        if distance <= tolerance:
+            matched.append(index)
+            del centers[index]
         else:
-            lost.append(image)
-    if lost:
+            unmatched.append(record.image)
+    if unmatched:
         raise UserError(
-            f"{path}: {len(lost)} of {len(listed)} people are not annotated training people of the "
-            f"release, or are listed twice, the first on {lost[0]}: take them out"
+            f"{path}: {len(unmatched)} of {len(listed)} people are not annotated training people "
+            f"of the release, or are listed twice, the first on {unmatched[0]}: remove them"
         )
-    return found
+    return matched
 
 
-def _read_listed(path: Path) -> list[tuple[str, tuple[float, float], float]]:
-    """Read image, center and scale of each entry of an annotation file."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): mend --valid") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON ({error}): give annot/valid.json") from error
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path} is not a list of people: give annot/valid.json")
-    listed = []
-    for number, entry in enumerate(entries):
-        try:
-            x, y = entry["center"]
-            listed.append((str(entry["image"]), (float(x), float(y)), float(entry["scale"])))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path}: entry {number} (from 0) lacks image, center [x, y] or scale: mend it"
-            ) from error
-    return listed
+def write_annotation(out: Path, sets: Sets) -> None:
+    """Write annot/<set>.json of each set, and annot/gt_valid.mat, all or none of them.
 
-
-def ground_truth(
-    joints: np.ndarray, annotated: np.ndarray, head_boxes: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return what gt_<set>.mat holds of N people, for PCKh.
-
-    Takes joints [N, 16, 2], annotated bool [N, 16] and head_boxes [N, 2, 2] of (x1, y1), (x2, y2),
-    1-based pixels. Gives dataset_joints object [1, 16], jnt_missing uint8 [16, N], pos_gt_src
-    float64 [16, 2, N] (0 where missing) and headboxes_src float64 [2, 2, N].
+    Everyone in `valid` has a head box. UserError if a file cannot be written.
     """
-    return {
-        "dataset_joints": np.array([GT_NAMES], dtype=object),
-        "jnt_missing": (~annotated).astype(np.uint8).T,
-        "pos_gt_src": np.where(annotated[..., None], joints, 0.0).transpose(1, 2, 0),
-        "headboxes_src": head_boxes.astype(np.float64).transpose(1, 2, 0),
-    }
-
-
-def write_annotation(out: Path, sets: dict[str, list[Person]]) -> None:
-    """Write annot/<set>.json of each set, and annot/gt_valid.mat, into the folder `out`.
-
-    Each file is whole or not there, and none is there unless all could be written aside. Everyone
-    in `valid` has a head box. UserError where a file cannot be written.
-    """
-    folder, valid = out / "annot", sets["valid"]
-    folder.mkdir(exist_ok=True)
+    valid = sets["valid"]
     truth = ground_truth(
         np.stack([person.joints for person in valid]),
         np.stack([person.annotated for person in valid]),
@@ -193,9 +159,10 @@ def write_annotation(out: Path, sets: dict[str, list[Person]]) -> None:
     )
     with ExitStack() as stack:
         for name, people in sets.items():
-            aside = stack.enter_context(replacing(folder / f"{name}.json"))
-            aside.write_text(json.dumps([person.record() for person in people]), encoding="utf-8")
-        write_mat(folder / "gt_valid.mat", truth)
+            temporary = stack.enter_context(atomic_write(annotation_path(out, name)))
+            records = [person.record() for person in people]
+            temporary.write_text(json.dumps(records), encoding="utf-8")
+        write_mat(gt_path_of(out, "valid"), truth)
 
 
 def image_names(images: Path) -> set[str]:
@@ -208,89 +175,53 @@ def image_names(images: Path) -> set[str]:
             return set(archive.namelist())
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{images} is neither a folder nor a whole .zip ({error}): mend --images"
+            f"{images} is neither a folder nor a complete .zip ({error}): correct --images"
         ) from error
 
 
-def _link_for(out: Path, images: Path) -> Path | None:
-    """Return where a link to the images must be made, None where they lie in their place."""
-    place = out / ("images" if images.is_dir() else "images.zip")
-    if place.exists() and place.samefile(images):
-        return None
-    if os.path.lexists(place):
-        raise UserError(f"{place} exists and is not {images}: remove it, or give it as --images")
-    return place
-
-
-def _write(
-    out: Path,
-    sets: dict[str, list[Person]],
-    link: Path | None,
-    images: Path,
-    say: Callable[[str], None],
-) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if link:
-            link.symlink_to(images.resolve())
-            say(f"linked {link} -> {images.resolve()}")
-        write_annotation(out, sets)
-        for name in FILES:
-            if name.endswith(".json") and Path(name).stem not in sets:
-                (out / "annot" / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {out} ({error}): mend --out") from error
-
-
-def _check_unwritten(out: Path, overwrite: bool) -> None:
-    written = [name for name in FILES if os.path.lexists(out / "annot" / name)]
-    if written and not overwrite:
-        raise UserError(f"{out / 'annot'} has {', '.join(written)} already: give --overwrite")
-
-
-def _make_sets(
-    release: Release, chosen: list[int], separate_images: bool, say: Callable[[str], None]
-) -> dict[str, list[Person]]:
-    """Return the people of train, valid, trainval and test; `chosen` of release.train validate."""
+def _make_sets(release: Release, chosen: list[int], separate_images: bool, log: Log) -> Sets:
+    """Return the people of each set; those of release.train with index in `chosen` validate."""
     valid = [release.train[index] for index in chosen]
-    taken, shared = set(chosen), {person.image for person in valid}
-    train = [person for index, person in enumerate(release.train) if index not in taken]
-    alone = [person for person in train if person.image not in shared]
-    if len(alone) < len(train):
-        say(
-            f"{len(train) - len(alone)} training people share an image with a person of valid: "
+    validates, shared = set(chosen), {person.image for person in valid}
+    train = [person for index, person in enumerate(release.train) if index not in validates]
+    separate = [person for person in train if person.image not in shared]
+    if len(separate) < len(train):
+        log(
+            f"{len(train) - len(separate)} training people share an image with a person of valid: "
             + ("left out of train" if separate_images else "--separate-images leaves them out")
         )
-    sets = {
-        "train": alone if separate_images else train,
-        "valid": valid,
-        "trainval": release.train,
-    }
+    train = separate if separate_images else train
+    sets = {"train": train, "valid": valid, "trainval": release.train}
     return sets | ({"test": release.test} if release.test else {})
 
 
-def _only_present(
-    sets: dict[str, list[Person]],
-    present: set[str],
-    images: Path,
-    allow_missing: bool,
-    say: Callable[[str], None],
-) -> dict[str, list[Person]]:
+def _without_missing_images(
+    sets: Sets, present: set[str], images: Path, allow_missing: bool, log: Log
+) -> Sets:
     """Return the sets without people whose image is missing; UserError unless that is allowed."""
-    wanted = {person.image for people in sets.values() for person in people}
-    missing = sorted(wanted - present)
+    needed = {person.image for people in sets.values() for person in people}
+    missing = sorted(needed - present)
     if not missing:
         return sets
     first = ", ".join(missing[:3])
     if not allow_missing:
         raise UserError(
-            f"{images} lacks {len(missing)} of {len(wanted)} images at its top, the first {first}: "
-            "add them, or give --allow-missing to leave their people out"
+            f"{images} lacks {len(missing)} of {len(needed)} images at its top, the first {first}: "
+            "add them, or pass --allow-missing to leave their people out"
         )
-    kept = {
+    log(f"left out: people on {len(missing)} missing images ({first}, ...)")
+    return {
         name: [person for person in people if person.image in present]
         for name, people in sets.items()
     }
-    lost = ", ".join(f"{name} {len(sets[name]) - len(kept[name])}" for name in sets)
-    say(f"left out: people on {len(missing)} missing images ({first}, ...): {lost}")
-    return kept
+
+
+def _check_valid(valid: list[Person], images: Path, mat: Path) -> None:
+    if not valid:
+        raise UserError(f"{images} holds no image of the people to validate on: correct --images")
+    for person in valid:
+        if not person.head_box:
+            raise UserError(
+                f"{mat}: a person on {person.image} at {person.center} is in the validation set "
+                "but has no head box, which PCKh needs: remove the person from --valid"
+            )

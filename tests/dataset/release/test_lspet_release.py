@@ -1,4 +1,4 @@
-"""The official LSPET archive becomes MPII's layout, as the real photographs' annotation has it."""
+"""Conversion of the official LSPET archive to MPII's layout."""
 
 import json
 import runpy
@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from lib.core.evaluate import load_gt, normalised_errors
 from lib.dataset.mpii import read_records
-from lib.dataset.release.lspet import LEAST_JOINTS, TO_MPII, read_lspet
+from lib.dataset.release.lspet import MIN_JOINTS, TO_MPII, read_lspet
+from lib.metrics.pckh import load_gt, normalised_errors
 from lib.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,7 +23,7 @@ Write = Callable[[np.ndarray], Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Return a function that writes joints [N, 14, 3] as the archive has them, and their images."""
+    """Return a function that writes joints [N, 14, 3] as in the archive, and empty images."""
 
     def write(people: np.ndarray) -> Path:
         (tmp_path / "images").mkdir(exist_ok=True)
@@ -47,7 +47,7 @@ def read(root: Path, name: str) -> list[dict[str, Any]]:
 
 
 def prepare(monkeypatch: pytest.MonkeyPatch, mat: Path, *words: object) -> Path:
-    """Run the command; return the folder it makes."""
+    """Run the command; return the folder that it writes."""
     tool, out = str(ROOT / "tools/prepare_lspet.py"), mat.parent / "out"
     images = ("--images", mat.parent / "images")
     command = [tool, "--mat", mat, *images, "--out", out, *words]
@@ -56,13 +56,15 @@ def prepare(monkeypatch: pytest.MonkeyPatch, mat: Path, *words: object) -> Path:
     return out
 
 
-def test_real_people_come_back(shared: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the joints of 6,900 real photographs all else that their annotation has is found."""
+def test_real_annotation_is_reproduced(
+    shared: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The joints of 6,900 real images give the rest of their annotation."""
     folder = shared / "data/lspet/annot"
     listed = {
         entry["image"]: entry for name in ("train", "valid") for entry in read(folder.parent, name)
     }
-    people = np.zeros((10_000, 14, 3))  # who is not listed has no joint
+    people = np.zeros((10_000, 14, 3))  # people who are not listed have no joint
     for image, entry in listed.items():
         joints = np.c_[entry["joints"], entry["joints_vis"]]
         people[int(image[2:7]) - 1] = joints[list(TO_MPII)]
@@ -73,11 +75,11 @@ def test_real_people_come_back(shared: Path, write: Write, monkeypatch: pytest.M
         ours, theirs = read(out, name), read(folder.parent, name)
         assert [entry["image"] for entry in ours] == [entry["image"] for entry in theirs]
         assert [e["joints_vis"] for e in ours] == [e["joints_vis"] for e in theirs]
-        seen = np.array([entry["joints_vis"] for entry in ours], dtype=bool)
+        visible = np.array([entry["joints_vis"] for entry in ours], dtype=bool)
         for key, rounded in (("center", 0.02), ("scale", 2e-4), ("joints", 0.006)):
             a, b = (np.array([entry[key] for entry in entries]) for entries in (ours, theirs))
             if key == "joints":
-                a, b = a[seen], b[seen]
+                a, b = a[visible], b[visible]
             assert np.abs(a - b).max() <= rounded, key
     gt, known = (load_gt(place / "gt_valid.mat") for place in (out / "annot", folder))
     points = np.random.default_rng(0).uniform(0, 150, (700, 16, 2))
@@ -86,8 +88,8 @@ def test_real_people_come_back(shared: Path, write: Write, monkeypatch: pytest.M
     )
 
 
-def test_the_crop_is_around_the_person(write: Write, tmp_path: Path) -> None:
-    """What MPII's reader makes of it is the joints' box with a quarter more, counted from 0."""
+def test_the_box_is_around_the_joints(write: Write, tmp_path: Path) -> None:
+    """MPII's reader returns the joints' box, enlarged by a quarter, 0-based."""
     people = random_people()
     path = tmp_path / "people.json"
     path.write_text(json.dumps([person.record() for person in read_lspet(write(people)).train]))
@@ -97,7 +99,9 @@ def test_the_crop_is_around_the_person(write: Write, tmp_path: Path) -> None:
         assert record.scale * 200 == pytest.approx(1.25 * (high - low).max())
 
 
-def test_heads_measure_from_neck_to_top(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_size_is_the_distance_from_neck_to_top(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = prepare(monkeypatch, write(random_people()))
     gt = load_gt(out / "annot/gt_valid.mat")
     truth = gt["pos_gt_src"].transpose(2, 0, 1)
@@ -106,12 +110,12 @@ def test_heads_measure_from_neck_to_top(write: Write, monkeypatch: pytest.Monkey
     np.testing.assert_allclose(normalised_errors(off, gt), (1 / length)[:, None].repeat(16, axis=1))
 
 
-def test_what_is_missing_stays_missing(write: Write) -> None:
+def test_missing_joints_stay_missing(write: Write) -> None:
     people = random_people(3)
     people[0, 2, 2] = 0  # the right hip
     people[1, 3] = np.nan  # the left hip
-    people[1, 5, 2] = np.nan  # whether the left ankle is there
-    people[2, 4, 0] = 1e9  # the left knee, where no picture is
+    people[1, 5, 2] = np.nan  # the visibility of the left ankle
+    people[2, 4, 0] = 1e9  # the left knee, outside any image
     first, second, third = read_lspet(write(people)).train
     assert np.flatnonzero(~first.annotated).tolist() == [2, 6]
     assert np.flatnonzero(~second.annotated).tolist() == [3, 5, 6]
@@ -121,12 +125,12 @@ def test_what_is_missing_stays_missing(write: Write) -> None:
     np.testing.assert_allclose(third.joints[7], people[2, 8:10, :2].mean(axis=0))
 
 
-def test_who_cannot_be_scored_is_left_out(write: Write) -> None:
+def test_people_who_cannot_be_scored_are_left_out(write: Write) -> None:
     people = random_people(6)
     people[0, 12, 2] = 0  # no neck
     people[1, 13, 2] = 0  # no head top
-    people[2, : 14 - LEAST_JOINTS + 1, 2] = 0
-    people[3, : 14 - LEAST_JOINTS, 2] = 0
+    people[2, : 14 - MIN_JOINTS + 1, 2] = 0
+    people[3, : 14 - MIN_JOINTS, 2] = 0
     people[4, 13, :2] = people[4, 12, :2] + 4
     release = read_lspet(write(people))
     assert [person.image for person in release.train] == ["im00004.jpg", "im00006.jpg"]
@@ -137,7 +141,7 @@ def test_who_cannot_be_scored_is_left_out(write: Write) -> None:
     }
 
 
-def test_the_command_splits_tells_and_protects(
+def test_the_command_splits_and_does_not_overwrite(
     write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mat = write(random_people(100))
@@ -151,24 +155,24 @@ def test_the_command_splits_tells_and_protects(
     with pytest.raises(SystemExit) as stop:
         prepare(monkeypatch, mat)
     assert stop.value.code == 2
-    assert "give --overwrite" in capsys.readouterr().err
+    assert "pass --overwrite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "error"),
     [
-        ({"joints": np.zeros((3, 14, 2000))}, "first Leeds Sports Pose"),
-        ({"joints": np.zeros((14, 2, 5))}, r"14 × 3 × people, it is \(14, 2, 5\)"),
-        ({"joints": np.zeros((14, 3))}, "14 × 3 × people"),
-        ({"joints": np.array(["a"])}, "no array `joints`"),
-        ({"other": np.zeros((14, 3, 5))}, "no array `joints`"),
+        ({"joints": np.zeros((3, 14, 2000))}, r"\(14, 3, people\), not float64 \(3, 14, 2000\)"),
+        ({"joints": np.zeros((14, 2, 5))}, r"not float64 \(14, 2, 5\)"),
+        ({"joints": np.zeros((14, 3))}, r"not float64 \(14, 3\)"),
+        ({"joints": np.array(["a"])}, "`joints` must be numbers"),
+        ({"other": np.zeros((14, 3, 5))}, "`joints` must be numbers"),
         ({"joints": np.zeros((14, 3, 5))}, "has 0 people with neck"),
     ],
 )
-def test_bad_files_are_told_in_a_line(tmp_path: Path, arrays: dict, told: str) -> None:
+def test_other_files_are_an_error(tmp_path: Path, arrays: dict, error: str) -> None:
     path = tmp_path / "joints.mat"
-    savemat(path, arrays)
-    with pytest.raises(UserError, match=told):
+    savemat(path, arrays, do_compression=True)
+    with pytest.raises(UserError, match=error):
         read_lspet(path)
     path.write_bytes(path.read_bytes()[:150])
     with pytest.raises(UserError, match="cannot be read"):

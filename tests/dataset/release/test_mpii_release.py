@@ -1,7 +1,6 @@
-"""The official MPII release becomes the family's annotation, oddities and bad files included."""
+"""Conversion of the official MPII release: what is kept, left out, and rejected."""
 
 import json
-import os
 import runpy
 import sys
 import zipfile
@@ -15,7 +14,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from lib.dataset.mpii import read_records
-from lib.dataset.release.mpii import read_apart, read_release
+from lib.dataset.release.mpii import read_release
 from lib.dataset.release.prepare import VALID_SHARE, match_people, split_by_video
 from lib.dataset.release.prepare import prepare as prepare_any
 from lib.utils.errors import UserError
@@ -24,13 +23,13 @@ ROOT = Path(__file__).resolve().parents[3]
 EMPTY = np.zeros((0, 0))
 prepare = partial(prepare_any, read=read_release)
 FILES = ["gt_valid.mat", "test.json", "train.json", "trainval.json", "valid.json"]
-VISIBLE = [1, "1", 0, "0", EMPTY]  # all that the release has in is_visible
+VISIBLE = [1, "1", 0, "0", EMPTY]  # values of is_visible in the release
 
 Fields = dict[str, Any]
 
 
 def struct_array(rows: list[Fields], names: list[str]) -> np.ndarray:
-    """Return a struct array as MATLAB has it: every row has every field, some of them empty."""
+    """Return a struct array as in MATLAB: every row has every field, some of them empty."""
     array = np.empty((1, len(rows)), dtype=[(name, object) for name in names])
     for index, row in enumerate(rows):
         for name in names:
@@ -39,7 +38,7 @@ def struct_array(rows: list[Fields], names: list[str]) -> np.ndarray:
 
 
 def as_structs(value: Any) -> Any:
-    """Make nested dictionaries and lists into MATLAB struct arrays."""
+    """Convert nested dictionaries and lists to MATLAB struct arrays."""
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
@@ -51,7 +50,7 @@ def as_structs(value: Any) -> Any:
 
 
 def as_cells(value: Any) -> Any:
-    """Keep dictionaries, which become single structs, and lists, which become cells of them."""
+    """Keep dictionaries, which SciPy saves as structs, and lists, which it saves as cells."""
     return value
 
 
@@ -84,7 +83,7 @@ def image(name: str, people: list[Fields], video: int | None, train: bool = True
 
 
 def release_images(train: int = 60) -> list[Fields]:
-    """Return training images, three a video, with 1 to 3 people each, and 5 test images."""
+    """Return training images, three per video, with 1 to 3 people each, and 5 test images."""
     images = []
     for number in range(train):
         people = [rect(10 * number + one, 16 - number % 5) for one in range(1 + number % 3)]
@@ -100,19 +99,19 @@ def release_images(train: int = 60) -> list[Fields]:
 @pytest.fixture
 def release(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes images as a release's .mat file, and files for the images."""
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
 
     def write(images: list[Fields], form: Callable[[Any], Any] = as_structs, **change: Any) -> Path:
         for entry in images:
-            (tmp_path / "pictures" / entry["image"]["name"]).touch()
+            (tmp_path / "images" / entry["image"]["name"]).touch()
         annolist = [{k: v for k, v in entry.items() if k != "train"} for entry in images]
-        apart = np.empty((len(images), 1), dtype=object)
+        single = np.empty((len(images), 1), dtype=object)
         for index in range(len(images)):
-            apart[index, 0] = np.array([[2]]) if index % 2 else EMPTY
+            single[index, 0] = np.array([[2]]) if index % 2 else EMPTY
         fields = {
             "annolist": form(annolist),
             "img_train": np.array([[entry["train"] for entry in images]], dtype=np.uint8),
-            "single_person": apart,
+            "single_person": single,
             **change,
         }
         fields = {name: value for name, value in fields.items() if value is not None}
@@ -124,7 +123,7 @@ def release(tmp_path: Path) -> Callable[..., Path]:
 
 
 def expected(entry: Fields, person: Fields) -> Fields:
-    """Return the record of a person, worked out from the fields that were put in."""
+    """Return the expected record of a person."""
     joints, visible = [[-1.0, -1.0] for _ in range(16)], [0] * 16
     for point in person["annopoints"]["point"]:
         joints[point["id"]], visible[point["id"]] = [point["x"], point["y"]], 1
@@ -154,30 +153,33 @@ def key(record: Fields) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("form", [as_structs, as_cells])
-def test_what_goes_in_comes_out(
+def test_annotation_is_converted(
     release: Callable[..., Path], tmp_path: Path, form: Callable[[Any], Any]
 ) -> None:
     images = release_images()
-    prepare(release(images, form), tmp_path / "pictures", tmp_path / "out")
+    prepare(release(images, form), tmp_path / "images", tmp_path / "out")
     sets = read(tmp_path / "out")
-    put_in = [expected(one, person) for one in images if one["train"] for person in one["annorect"]]
-    assert sets["trainval"] == put_in
-    assert sorted(map(key, sets["train"] + sets["valid"])) == sorted(map(key, put_in))
-    assert all(record in put_in for record in sets["train"] + sets["valid"])
-    # Image numbers count from 0; the release says that in every odd one person 2 stands apart.
+    people = [expected(one, person) for one in images if one["train"] for person in one["annorect"]]
+    assert sets["trainval"] == people
+    assert sorted(map(key, sets["train"] + sets["valid"])) == sorted(map(key, people))
+    assert all(record in people for record in sets["train"] + sets["valid"])
+    # Person 2 of every odd image, counted from 0, is in single_person.
     assert [record["image"] for record in sets["test"]] == ["000000061.jpg", "000000063.jpg"]
-    apart = images[61]["annorect"][1]
-    assert sets["test"][0]["center"] == [apart["objpos"]["x"], apart["objpos"]["y"]]
-    assert sets["test"][0]["scale"] == apart["scale"]
+    single = images[61]["annorect"][1]
+    assert sets["test"][0]["center"] == [single["objpos"]["x"], single["objpos"]["y"]]
+    assert sets["test"][0]["scale"] == single["scale"]
     assert sets["test"][0]["joints_vis"] == [0] * 16
+    assert sets["test"][0]["joints"] == [[0, 0]] * 16
     for name, records in sets.items():
-        people = read_records(tmp_path / "out" / "annot" / f"{name}.json", 16)
-        assert [person.image for person in people] == [record["image"] for record in records]
+        readable = read_records(tmp_path / "out" / "annot" / f"{name}.json", 16)
+        assert [person.image for person in readable] == [record["image"] for record in records]
 
 
-def test_ground_truth_is_that_of_valid(release: Callable[..., Path], tmp_path: Path) -> None:
+def test_ground_truth_is_of_the_validation_people(
+    release: Callable[..., Path], tmp_path: Path
+) -> None:
     images = release_images()
-    prepare(release(images), tmp_path / "pictures", tmp_path / "out")
+    prepare(release(images), tmp_path / "images", tmp_path / "out")
     valid = read(tmp_path / "out")["valid"]
     truth = loadmat(tmp_path / "out" / "annot" / "gt_valid.mat")
     seen = np.array([record["joints_vis"] for record in valid]).T == 1
@@ -194,7 +196,7 @@ def test_ground_truth_is_that_of_valid(release: Callable[..., Path], tmp_path: P
         assert truth["headboxes_src"][..., number].tolist() == boxes[key(record)]
 
 
-def test_real_annotation_survives_the_way_through_a_release(
+def test_real_annotation_survives_a_round_trip(
     release: Callable[..., Path], tmp_path: Path, shared: Path
 ) -> None:
     annot = shared / "data" / "mpii" / "annot"
@@ -213,7 +215,7 @@ def test_real_annotation_survives_the_way_through_a_release(
     (tmp_path / "valid.json").write_text(json.dumps(records[::-1]))
     prepare(
         release(list(images.values())),
-        tmp_path / "pictures",
+        tmp_path / "images",
         tmp_path / "out",
         valid=tmp_path / "valid.json",
     )
@@ -242,7 +244,7 @@ def test_split_keeps_videos_whole(release: Callable[..., Path]) -> None:
     assert {people[::-1][index].video for index in backward} == valid
 
 
-def test_split_takes_no_people_that_cannot_be_scored(release: Callable[..., Path]) -> None:
+def test_split_has_no_people_that_cannot_be_scored(release: Callable[..., Path]) -> None:
     images = release_images()
     for entry in images[:30]:
         del entry["annorect"][0]["x2"]
@@ -255,7 +257,9 @@ def test_split_takes_no_people_that_cannot_be_scored(release: Callable[..., Path
     assert all(int(person.image[:9]) >= 45 for person in chosen)
 
 
-def test_odd_people(release: Callable[..., Path], tmp_path: Path) -> None:
+def test_people_without_annotation_are_left_out(
+    release: Callable[..., Path], tmp_path: Path
+) -> None:
     odd = [rect(seed) for seed in range(11)]
     odd[0]["annopoints"] = EMPTY
     odd[1]["annopoints"] = {"point": []}
@@ -270,7 +274,7 @@ def test_odd_people(release: Callable[..., Path], tmp_path: Path) -> None:
     del odd[8]["x1"]
     odd[9]["scale"] = 0
     odd[10]["objpos"]["x"] = -1
-    lost = odd[6]["annopoints"]["point"][3]["id"]
+    missing = odd[6]["annopoints"]["point"][3]["id"]
     names = [f"odd{number}.jpg" for number in range(11)]
     images = release_images()
     images += [image(name, [person], 99) for name, person in zip(names, odd, strict=True)]
@@ -279,11 +283,11 @@ def test_odd_people(release: Callable[..., Path], tmp_path: Path) -> None:
     lines: list[str] = []
     for form in (as_structs, as_cells):
         path = release(images + empty, form)
-        prepare(path, tmp_path / "pictures", tmp_path / "out", overwrite=True, say=lines.append)
+        prepare(path, tmp_path / "images", tmp_path / "out", overwrite=True, log=lines.append)
         train = {record["image"]: record for record in read(tmp_path / "out")["train"]}
         assert [name for name in names if name in train] == ["odd6.jpg", "odd7.jpg", "odd8.jpg"]
-        assert train["odd6.jpg"]["joints"][lost] == [-1, -1]
-        assert train["odd6.jpg"]["joints_vis"] == [int(joint != lost) for joint in range(16)]
+        assert train["odd6.jpg"]["joints"][missing] == [-1, -1]
+        assert train["odd6.jpg"]["joints_vis"] == [int(joint != missing) for joint in range(16)]
         assert sum(train["odd7.jpg"]["joints_vis"]) == 1
         assert sum(train["odd8.jpg"]["joints_vis"]) == 16
         assert "left out: 3 training people without joints" in lines
@@ -291,9 +295,9 @@ def test_odd_people(release: Callable[..., Path], tmp_path: Path) -> None:
         lines.clear()
 
 
-def test_listed_people_validate(release: Callable[..., Path], tmp_path: Path) -> None:
+def test_listed_people_are_the_validation_set(release: Callable[..., Path], tmp_path: Path) -> None:
     images = release_images()
-    # Two people at nearly the same place: scale, then nearness, tells them apart.
+    # Two people at the same position differ in scale.
     first, second = images[1]["annorect"]
     second["objpos"] = dict(first["objpos"])
     listed = [expected(images[index], images[index]["annorect"][-1]) for index in (50, 1, 8)]
@@ -304,25 +308,25 @@ def test_listed_people_validate(release: Callable[..., Path], tmp_path: Path) ->
     for separate in (False, True):
         prepare(
             path,
-            tmp_path / "pictures",
+            tmp_path / "images",
             tmp_path / "out",
             valid=tmp_path / "list.json",
             separate_images=separate,
             overwrite=True,
-            say=lines.append,
+            log=lines.append,
         )
         sets = read(tmp_path / "out")
         assert [record["scale"] for record in sets["valid"]] == [one["scale"] for one in listed]
         neighbours = [one for one in sets["train"] if one["image"] in {r["image"] for r in listed}]
         # Images 50, 1 and 8 hold 3, 2 and 3 people.
         assert len(neighbours) == (0 if separate else 5)
-        lost = 5 if separate else 0
-        assert len(sets["train"]) + len(sets["valid"]) + lost == len(sets["trainval"])
+        removed = 5 if separate else 0
+        assert len(sets["train"]) + len(sets["valid"]) + removed == len(sets["trainval"])
         assert any(line.startswith("5 training people share an image") for line in lines)
         assert not any("do not compare" in line for line in lines)
 
 
-def test_listed_people_must_be_there(release: Callable[..., Path], tmp_path: Path) -> None:
+def test_listed_people_must_be_in_the_release(release: Callable[..., Path], tmp_path: Path) -> None:
     images = release_images(30)
     people = read_release(release(images)).train
     records = [person.record() for person in people[:4]]
@@ -337,16 +341,16 @@ def test_listed_people_must_be_there(release: Callable[..., Path], tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[{", "no JSON"),
-        ("\xff", "no JSON"),
-        ("{}", "not a list"),
-        ("[]", "not a list"),
-        ('[{"image": "a.jpg", "center": [1], "scale": 2}]', "entry 0"),
-        ('[{"image": "a.jpg", "center": [1, 2]}]', "entry 0"),
-        ('["a.jpg"]', "entry 0"),
+        ("[{", "not valid JSON"),
+        ("\xff", "not valid JSON"),
+        ("{}", "must be a list"),
+        ("[]", "must be a list"),
+        ('[{"image": "a.jpg", "center": [1], "scale": 2}]', "record 0"),
+        ('[{"image": "a.jpg", "center": [1, 2]}]', "record 0"),
+        ('["a.jpg"]', "record 0"),
     ],
 )
-def test_bad_list_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_lists_are_an_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "list.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=rf"list.json.*{message}"):
         match_people([], tmp_path / "list.json")
@@ -354,51 +358,51 @@ def test_bad_list_is_named(tmp_path: Path, text: str, message: str) -> None:
         match_people([], tmp_path / "absent.json")
 
 
-def test_own_split_says_that_it_does_not_compare(
+def test_own_split_warns_that_scores_do_not_compare(
     release: Callable[..., Path], tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    prepare(release(release_images(30)), tmp_path / "pictures", tmp_path / "out", say=lines.append)
+    prepare(release(release_images(30)), tmp_path / "images", tmp_path / "out", log=lines.append)
     assert any("do not compare with published" in line for line in lines)
 
 
 def test_missing_images(release: Callable[..., Path], tmp_path: Path) -> None:
     path = release(release_images())
-    gone = ["000000003.jpg", "000000007.jpg", "000000011.jpg", "000000061.jpg"]
-    for name in gone:
-        (tmp_path / "pictures" / name).unlink()
-    (tmp_path / "pictures" / "000000005.jpg").unlink()
-    (tmp_path / "pictures" / "000000005.jpg").mkdir()  # a folder is no image
+    missing = ["000000003.jpg", "000000007.jpg", "000000011.jpg", "000000061.jpg"]
+    for name in missing:
+        (tmp_path / "images" / name).unlink()
+    (tmp_path / "images" / "000000005.jpg").unlink()
+    (tmp_path / "images" / "000000005.jpg").mkdir()  # a folder is not an image
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"5 of 62 images.* 000000003.jpg, 000000005.jpg, 0+7.jpg"):
-        prepare(path, tmp_path / "pictures", out)
+        prepare(path, tmp_path / "images", out)
     assert not out.exists()
     lines: list[str] = []
-    prepare(path, tmp_path / "pictures", out, allow_missing=True, say=lines.append)
+    prepare(path, tmp_path / "images", out, allow_missing=True, log=lines.append)
     sets = read(out)
     named = {record["image"] for records in sets.values() for record in records}
-    assert named.isdisjoint([*gone, "000000005.jpg"])
+    assert named.isdisjoint([*missing, "000000005.jpg"])
     assert len(sets["trainval"]) == 120 - (1 + 3 + 2 + 3)
     assert loadmat(out / "annot" / "gt_valid.mat")["jnt_missing"].shape[1] == len(sets["valid"])
     assert any("5 missing images" in line for line in lines)
 
 
-def test_images_are_linked_or_left(release: Callable[..., Path], tmp_path: Path) -> None:
-    path, pictures, out = release(release_images(30)), tmp_path / "pictures", tmp_path / "out"
+def test_images_are_linked_unless_in_place(release: Callable[..., Path], tmp_path: Path) -> None:
+    path, images, out = release(release_images(30)), tmp_path / "images", tmp_path / "out"
     archive = tmp_path / "all.zip"
     with zipfile.ZipFile(archive, "w") as file:
-        for picture in pictures.iterdir():
-            file.write(picture, picture.name)
+        for path_of_image in images.iterdir():
+            file.write(path_of_image, path_of_image.name)
     prepare(path, archive, out)
-    prepare(path, pictures, out, overwrite=True)
+    prepare(path, images, out, overwrite=True)
     assert (out / "images.zip").samefile(archive)
-    assert (out / "images").samefile(pictures)
-    prepare(path, out / "images", out, overwrite=True)  # in its place already
-    assert (out / "images").resolve() == pictures
+    assert (out / "images").samefile(images)
+    prepare(path, out / "images", out, overwrite=True)  # already in place
+    assert (out / "images").resolve() == images
     other = tmp_path / "other"
     (other / "images").mkdir(parents=True)
     with pytest.raises(UserError, match=r"other/images exists"):
-        prepare(path, pictures, other)
+        prepare(path, images, other)
     assert not (other / "annot").exists()
     archive.write_bytes(archive.read_bytes()[:-30])
     for bad in (archive, tmp_path / "absent"):
@@ -407,14 +411,14 @@ def test_images_are_linked_or_left(release: Callable[..., Path], tmp_path: Path)
     assert not (tmp_path / "new").exists()
 
 
-def test_annotation_is_not_lost(
+def test_existing_annotation_is_not_lost(
     release: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, pictures, out = release(release_images(30)), tmp_path / "pictures", tmp_path / "out"
+    path, images, out = release(release_images(30)), tmp_path / "images", tmp_path / "out"
     (out / "annot").mkdir(parents=True)
     (out / "annot" / "valid.json").write_text("mine")
-    with pytest.raises(UserError, match=r"valid.json already: give --overwrite"):
-        prepare(path, pictures, out)
+    with pytest.raises(UserError, match=r"already has valid.json: pass --overwrite"):
+        prepare(path, images, out)
     assert tree(out) == {"annot/valid.json": b"mine"}
 
     def full(*_: Any, **__: Any) -> None:
@@ -423,49 +427,42 @@ def test_annotation_is_not_lost(
     with monkeypatch.context() as patch:
         patch.setattr("lib.utils.mat.savemat", full)
         with pytest.raises(UserError, match="No space left"):
-            prepare(path, pictures, out, overwrite=True)
+            prepare(path, images, out, overwrite=True)
     assert tree(out / "annot") == {"valid.json": b"mine"}
     assert sorted(entry.name for entry in out.iterdir()) == ["annot", "images"]
-    prepare(path, pictures, out, overwrite=True)
+    prepare(path, images, out, overwrite=True)
     assert sorted(tree(out / "annot")) == FILES
     assert sorted(entry.name for entry in out.iterdir()) == ["annot", "images"]
 
 
-def test_cut_file_is_refused(release: Callable[..., Path], tmp_path: Path) -> None:
+def test_truncated_files_are_an_error(release: Callable[..., Path], tmp_path: Path) -> None:
     path = release(release_images())
     whole = path.read_bytes()
     cut = tmp_path / "cut.mat"
-    for size in [0, 1, 100, 127, 128, 130, 136, 200, *range(500, len(whole), 4000), len(whole) - 1]:
+    for size in [0, 127, 136, *range(500, len(whole), 8000), len(whole) - 1]:
         cut.write_bytes(whole[:size])
         with pytest.raises(UserError, match=r"cut.mat"):
             read_release(cut)
 
 
-def test_crash_of_the_reader_is_one_line() -> None:
-    # A process ends so where scipy reads beyond its memory; 1 stands for the path.
-    with pytest.raises(UserError, match=r"1 is damaged, reading it crashes"):
-        read_apart(1, os._exit)
-
-
-def test_bad_file_is_named(release: Callable[..., Path], tmp_path: Path) -> None:
+def test_other_files_are_an_error(release: Callable[..., Path], tmp_path: Path) -> None:
     bad = tmp_path / "bad.mat"
-    with pytest.raises(UserError, match=r"bad.mat is not there"):
+    with pytest.raises(UserError, match=r"bad.mat: no such file"):
         read_release(bad)
     bad.write_text("hello, this is text and no annotation " * 10)
-    with pytest.raises(UserError, match=r"bad.mat is no whole MATLAB file"):
+    with pytest.raises(UserError, match=r"bad.mat: cannot be read"):
         read_release(bad)
     header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
-    for start in (b"", header.ljust(512, b"\0")):
-        bad.write_bytes(start + b"\x89HDF\r\n\x1a\n" + bytes(100))
-        with pytest.raises(UserError, match=r"bad.mat is of MATLAB 7.3"):
-            read_release(bad)
+    bad.write_bytes(header.ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(UserError, match=r"bad.mat: cannot be read.* MATLAB 7.3"):
+        read_release(bad)
     for content in ({"other": 1}, {"RELEASE": 1}, {"RELEASE": EMPTY}):
-        savemat(bad, content)
+        savemat(bad, content, do_compression=True)
         with pytest.raises(UserError, match=r"bad.mat has no struct RELEASE"):
             read_release(bad)
 
 
-def test_bad_release_is_named(release: Callable[..., Path]) -> None:
+def test_an_inconsistent_release_is_an_error(release: Callable[..., Path]) -> None:
     for change in ({"annolist": None}, {"img_train": None}, {"img_train": np.ones((1, 3))}):
         with pytest.raises(UserError, match=r"release.mat: RELEASE has \d+ images in annolist"):
             read_release(release(release_images(6), **change))
@@ -481,40 +478,33 @@ def test_bad_release_is_named(release: Callable[..., Path]) -> None:
     path = release(release_images(6))
     images = loadmat(path)["RELEASE"]
     images["annolist"][0, 0]["image"][0, 4] = EMPTY
-    savemat(path, {"RELEASE": images})
+    savemat(path, {"RELEASE": images}, do_compression=True)
     with pytest.raises(UserError, match=r"annolist\(5\) has people but no image.name"):
         read_release(path)
 
 
-def test_without_the_list_all_test_people_are_taken(release: Callable[..., Path]) -> None:
-    assert len(read_release(release(release_images(6))).test) == 2
-    assert len(read_release(release(release_images(6), single_person=None)).test) == 10
-
-
-def test_unsplittable_release_asks_for_a_list(release: Callable[..., Path]) -> None:
+def test_a_release_without_videos_needs_a_list(release: Callable[..., Path]) -> None:
     images = [entry | {"vididx": 1} for entry in release_images(6)]
-    with pytest.raises(UserError, match="give --valid FILE"):
+    with pytest.raises(UserError, match="pass --valid FILE"):
         split_by_video(read_release(release(images)).train)
 
 
-def test_person_to_validate_on_needs_a_head_box(
-    release: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_validation_people_need_a_head_box(release: Callable[..., Path], tmp_path: Path) -> None:
     images = release_images(6)
     (tmp_path / "list.json").write_text(json.dumps([expected(images[0], images[0]["annorect"][0])]))
     del images[0]["annorect"][0]["y1"]
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"000000000.jpg .* has no head box"):
-        prepare(release(images), tmp_path / "pictures", out, valid=tmp_path / "list.json")
+        prepare(release(images), tmp_path / "images", out, valid=tmp_path / "list.json")
     assert not out.exists()
 
 
-def test_overwriting_leaves_no_set_of_before(release: Callable[..., Path], tmp_path: Path) -> None:
-    pictures, out = tmp_path / "pictures", tmp_path / "out"
-    prepare(release(release_images()), pictures, out)
+def test_overwriting_removes_old_sets(release: Callable[..., Path], tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    prepare(release(release_images()), images, out)
     assert (out / "annot/test.json").exists()
     training_people = [entry for entry in release_images() if entry["train"]]
-    prepare(release(training_people), pictures, out, overwrite=True)
+    prepare(release(training_people), images, out, overwrite=True)
     assert not (out / "annot/test.json").exists()
     assert (out / "annot/train.json").exists()
 
@@ -527,9 +517,9 @@ def test_command(
 ) -> None:
     tool = str(ROOT / "tools" / "prepare_mpii.py")
     command = [tool, "--mat", str(release(release_images()))]
-    command += ["--images", str(tmp_path / "pictures"), "--out", str(tmp_path / "out")]
+    command += ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", command)
-    runpy.run_path(tool, run_name="__main__")  # it reads in a process of its own
+    runpy.run_path(tool, run_name="__main__")
     assert "trainval 120, test 2" in capsys.readouterr().out
     before = tree(tmp_path / "out")
     with pytest.raises(SystemExit) as stop:

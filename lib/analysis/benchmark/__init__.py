@@ -1,0 +1,1 @@
+"""Time, work and memory of a network, for tools/benchmark.py."""

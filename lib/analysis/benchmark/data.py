@@ -1,0 +1,55 @@
+"""Speed of the loader and of heatmap decoding."""
+
+import statistics
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+from yacs.config import CfgNode
+
+from lib.analysis.benchmark.measure import interleave
+from lib.dataset import build_dataset, build_train_loader
+from lib.dataset.heatmap import decode
+
+
+def loader_rates(cfg: CfgNode, samples: int = 400, rounds: int = 5) -> dict[str, float]:
+    """Return the samples/s of the training loader with one worker, and of decoding alone.
+
+    `bare` reads each file and decodes its JPEG at full size, in one thread. The set's people are
+    repeated up to about `samples`. `ratio` is `loader` over `bare`.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.WORKERS = 1
+    dataset = build_dataset(cfg, "train")
+    repeats = max(1, samples // len(dataset))
+    people = replace(dataset.annotation, records=dataset.records * repeats)
+    dataset = replace(dataset, annotation=people)
+    loader = build_train_loader(cfg, dataset)
+    cv2.setNumThreads(1)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+    def bare() -> None:
+        for record in dataset.records:
+            cv2.imdecode(np.frombuffer(dataset.images.read(record.image), np.uint8), flags)
+
+    def load() -> None:
+        for _ in loader:
+            pass
+
+    times = interleave({"bare": bare, "loader": load}, rounds, torch.device("cpu"))
+    rates = {name: len(dataset) / statistics.median(seconds) for name, seconds in times.items()}
+    return rates | {"ratio": rates["loader"] / rates["bare"]}
+
+
+def decode_ms(cfg: CfgNode, device: torch.device, batch: int = 16, rounds: int = 31) -> float:
+    """Return the milliseconds an image of decoding heatmaps as the configuration asks."""
+    width, height = cfg.MODEL.HEATMAP_SIZE
+    heatmaps = torch.rand(batch, cfg.MODEL.NUM_JOINTS, height, width, device=device)
+
+    def task() -> None:
+        decode(heatmaps, blur_kernel=cfg.TEST.BLUR_KERNEL, refine=cfg.TEST.POST_PROCESS)
+
+    (times,) = interleave({"decode": task}, rounds, device).values()
+    return 1e3 * statistics.median(times) / batch

@@ -1,0 +1,84 @@
+"""Time and memory of tasks, and the machine's limit.
+
+Tasks take turns, A B C A B C …, and medians are compared: a machine whose speed drifts slows all of
+them alike. The limit is the rate of the fastest large kernel in the same run.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
+
+from lib.inference.precision import TYPES
+
+Key = TypeVar("Key")
+Task = Callable[[], object]
+WARM_UP = 2  # rounds that are not counted
+
+
+def interleave(
+    tasks: Mapping[Key, Task], rounds: int, device: torch.device
+) -> dict[Key, list[float]]:
+    """Run the tasks in turn, `rounds` times after warming up; return the seconds of each run."""
+    times: dict[Key, list[float]] = {name: [] for name in tasks}
+    for number in range(WARM_UP + rounds):
+        for name, task in tasks.items():
+            _synchronize(device)
+            begin = time.perf_counter()
+            task()
+            _synchronize(device)
+            if number >= WARM_UP:
+                times[name].append(time.perf_counter() - begin)
+    return times
+
+
+def times_and_limit(
+    tasks: Mapping[Key, Task], rounds: int, device: torch.device, precision: str
+) -> tuple[dict[Key, float], float]:
+    """Return the median seconds of each task, and the machine's limit in operations per second."""
+    kernels = _limit_kernels(device, precision)
+    together: dict[Any, Task] = {name: kernel for name, (kernel, _) in kernels.items()}
+    times = interleave(together | dict(tasks), rounds, device)
+    limit = max(operations / min(times[name]) for name, (_, operations) in kernels.items())
+    return {name: statistics.median(times[name]) for name in tasks}, limit
+
+
+def _limit_kernels(device: torch.device, precision: str) -> dict[str, tuple[Task, float]]:
+    """Large kernels that reach the machine's limit: name -> (task, its operations)."""
+    dtype = TYPES[precision]
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    x = torch.randn(16, 256, 64, 64, device=device, dtype=dtype)
+    x = x.to(memory_format=torch.channels_last)
+    weight = torch.randn(256, 256, 1, 1, device=device, dtype=dtype)
+    return {
+        "matrix product": (lambda: a @ b, 2.0 * side**3),
+        "1×1 convolution": (lambda: F.conv2d(x, weight), 2.0 * x.numel() * 256),
+    }
+
+
+def peak_memory(task: Task, device: torch.device) -> float:
+    """Return the peak memory, in MB (1e6), of the tensors that one run allocates."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        task()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        task()
+    assert recorded.profiler is not None
+    allocated = peak = 0
+    for event in recorded.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            allocated += event.nbytes()
+            peak = max(peak, allocated)
+    return peak / 1e6
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

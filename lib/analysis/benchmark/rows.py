@@ -1,0 +1,166 @@
+"""Inference and training of a network in every pruning mode: one row each in a table."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from itertools import product
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from lib.analysis.benchmark.measure import Task, peak_memory, times_and_limit
+from lib.analysis.macs import count_macs
+from lib.core.trainer import build_train_state
+from lib.dataset import build_skeleton
+from lib.inference.runtimes import RUNTIMES, build_runner
+from lib.models import PoseNetwork, build_model, model_spec
+from lib.models.pruning import prune_modes
+from lib.models.tokenpose_spec import patch_grid
+from lib.utils.distributed import Distributed
+from lib.utils.errors import UserError
+from lib.utils.text import markdown_table
+
+_TORCH = ("eager", "compiled")  # runtimes whose memory PyTorch knows
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured task; times are medians."""
+
+    task: str  # infer or train
+    prune: str
+    precision: str
+    batch: int
+    runtime: str
+    ms_per_image: float
+    images_per_s: float
+    gmacs: float  # of one image
+    mparams: float
+    peak_mb: float | None  # of tensors other than the weights; None if PyTorch does not hold them
+    of_limit: float  # share of the machine's limit that the task reaches
+    limit_gflops: float  # the highest rate of a large kernel in the same run
+    to_none: float  # how many times as fast as the mode `none`
+
+
+def time_rows(
+    cfg: CfgNode,
+    device: torch.device,
+    task: Literal["infer", "train"],
+    *,
+    precisions: Sequence[str] = ("fp32", "bf16"),
+    batches: Sequence[int] = (1, 16),
+    runtimes: Sequence[str] = ("eager",),
+    rounds: int = 9,
+) -> list[Row]:
+    """Time every combination that exists; those of one batch size and precision take turns.
+
+    `train` is the training step that TRAIN describes, always in eager mode; its work counts as
+    three times the forward's.
+    """
+    models, size = _build_models(cfg, device), tuple(cfg.MODEL.IMAGE_SIZE)
+    passes = 3 if task == "train" else 1
+    gmacs = {mode: passes * count_macs(model, size) for mode, model in models.items()}
+    rows = []
+    for batch, precision in product(batches, precisions):
+        crops = torch.randint(0, 256, (batch, *size[::-1], 3), dtype=torch.uint8, device=device)
+        tasks: dict[tuple[str, str], Task] = {}
+        for runtime, (mode, model) in product(runtimes, models.items()):
+            if task == "train":
+                tasks["eager", mode] = _training_step(cfg, model, crops, precision)
+            elif precision in RUNTIMES[runtime]:
+                runner = build_runner(model, runtime, precision, size)
+                tasks[runtime, mode] = torch.inference_mode()(partial(runner, crops))
+        times, limit = times_and_limit(tasks, rounds, device, precision)
+        rows += [
+            Row(
+                task=task,
+                prune=mode,
+                precision=precision,
+                batch=batch,
+                runtime=runtime,
+                ms_per_image=1e3 * seconds / batch,
+                images_per_s=batch / seconds,
+                gmacs=gmacs[mode],
+                mparams=sum(weight.numel() for weight in models[mode].parameters()) / 1e6,
+                peak_mb=peak_memory(tasks[runtime, mode], device) if runtime in _TORCH else None,
+                of_limit=2e9 * gmacs[mode] * batch / seconds / limit,
+                limit_gflops=limit / 1e9,
+                to_none=times[runtime, "none"] / seconds,
+            )
+            for (runtime, mode), seconds in times.items()
+        ]
+    return rows
+
+
+def growth_rows(
+    cfg: CfgNode,
+    device: torch.device,
+    *,
+    patches: Sequence[int] = (4, 2, 1),
+    runtimes: Sequence[str] = ("eager",),
+    rounds: int = 5,
+) -> dict[int, list[Row]]:
+    """Time one image with smaller and smaller patches: number of visual tokens -> rows.
+
+    UserError if the network has no patches.
+    """
+    if "MODEL.PATCH_SIZE" not in model_spec(cfg).export_keys(cfg):
+        raise UserError(f"MODEL.NAME = {cfg.MODEL.NAME!r}: this network has no patches to vary")
+    rows = {}
+    for patch in patches:
+        finer = _changed(cfg, "MODEL.PATCH_SIZE", [patch, patch])
+        width, height = patch_grid(finer)
+        rows[width * height] = time_rows(
+            finer, device, "infer", precisions=("fp32",), batches=(1,), runtimes=runtimes,
+            rounds=rounds,
+        )  # fmt: skip
+    return rows
+
+
+def as_table(rows: Iterable[Row]) -> str:
+    """Return rows as a Markdown table."""
+    columns = [field.name for field in fields(Row)]
+    return markdown_table(columns, ([_as_text(v) for v in asdict(row).values()] for row in rows))
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _build_models(cfg: CfgNode, device: torch.device) -> dict[str, PoseNetwork]:
+    """Build the network in each pruning mode; in `none` alone if it does not prune."""
+    prunes = "MODEL.SPARSITY.PRUNE" in model_spec(cfg).export_keys(cfg)
+    models = {}
+    for mode in prune_modes() if prunes else ("none",):
+        torch.manual_seed(0)
+        model = build_model(_changed(cfg, "MODEL.SPARSITY.PRUNE", mode)).eval()
+        models[mode] = model.to(device).to(memory_format=torch.channels_last)
+    return models
+
+
+def _changed(cfg: CfgNode, *pairs: Any) -> CfgNode:
+    """Return a copy of the configuration with other values: key, value, key, value, …."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list(list(pairs))
+    return cfg
+
+
+def _training_step(cfg: CfgNode, model: PoseNetwork, crops: Tensor, precision: str) -> Task:
+    """The step of a real training, on people with random joints."""
+    batch, size = len(crops), torch.tensor(cfg.MODEL.IMAGE_SIZE)
+    cfg = _changed(cfg, "TRAIN.PRECISION", precision, "TRAIN.BATCH_SIZE_PER_GPU", batch)
+    distributed, skeleton = Distributed(crops.device), build_skeleton(cfg)
+    state = build_train_state(cfg, model, distributed, skeleton, steps_per_epoch=1000)
+    state.train_mode()
+    people = {
+        "image": crops,
+        "joints": torch.rand(batch, cfg.MODEL.NUM_JOINTS, 2) * size,
+        "visible": torch.ones(batch, cfg.MODEL.NUM_JOINTS),
+        "index": torch.arange(batch),
+    }
+    return partial(state.step, people)

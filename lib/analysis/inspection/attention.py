@@ -1,0 +1,80 @@
+"""The attention of the keypoint tokens in every layer, recorded while the network runs.
+
+A forward hook on each attention module computes the weights of the keypoint tokens once more, from
+the same tokens and the same mask. What the network itself computes does not change by a bit.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from einops import reduce
+from torch import Tensor, nn
+
+from lib.models.pruning import Stage
+from lib.models.tokenpose import JointLayers, TokenPose
+from lib.models.transformer import Attention, Block
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Heatmaps of B images, and the attention of the J keypoint tokens, fp32, mean over the heads.
+
+    In the L layers of the main transformer `to_visual` [B, L, J, HW] goes to the visual tokens, in
+    the order of the patches, exactly 0 where a token has left; `to_keypoints` [B, L, J, J] goes to
+    the keypoint tokens. Together they sum to 1. `joint_layers` [B, M, J, J] are the weights of the
+    M joint layers, `stages` what each pruning stage left alive, `heatmaps` [B, J, h, w] the output.
+    """
+
+    heatmaps: Tensor
+    to_visual: Tensor
+    to_keypoints: Tensor
+    joint_layers: Tensor
+    stages: list[Stage]
+
+
+@torch.inference_mode()
+def record_attention(model: TokenPose, images: Tensor) -> AttentionMaps:
+    """Run a network in evaluation mode on images [B, 3, H, W], normalised with its mean and std."""
+    assert not model.training, "drop path and batch norm of training would show another network"
+    num_joints = model.keypoint_tokens.shape[1]
+    recorded: list[Tensor] = []  # of each layer, [B, J, tokens in the sequence]
+
+    def record(module: nn.Module, inputs: tuple, output: tuple[Tensor, Tensor | None]) -> None:
+        tokens, bias, *_ = inputs
+        weights = output[1]  # known already in a layer that prunes by them
+        if weights is None:  # `forward` does not run this hook again
+            weights = cast(Attention, module).forward(tokens, bias, num_joints, num_joints)[1]
+        assert weights is not None
+        recorded.append(reduce(weights[:, :, :num_joints], "b heads j n -> b j n", "mean"))
+
+    depth = len(model.transformer.blocks)
+    joint_blocks = model.joint_layers if isinstance(model.joint_layers, JointLayers) else ()
+    blocks = [cast(Block, block) for block in (*model.transformer.blocks, *joint_blocks)]
+    hooks = [block.attention.register_forward_hook(record) for block in blocks]
+    stages: list[Stage] = []
+    try:
+        heatmaps = model(images, stages).float()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    count = recorded[0].shape[2]  # nothing is pruned before the first layer
+    full = [_unpruned(part, layer, stages, count) for layer, part in enumerate(recorded[:depth])]
+    main, within = torch.stack(full, dim=1), recorded[depth:]
+    to_visual, to_keypoints = main[..., num_joints:], main[..., :num_joints]
+    joint_layers = torch.stack(within, dim=1) if within else to_keypoints[:, :0]
+    return AttentionMaps(heatmaps, to_visual, to_keypoints, joint_layers, stages)
+
+
+def joint_mask(model: TokenPose) -> Tensor | None:
+    """Which joint (row) may attend to which in the joint layers, bool [J, J]; None without them."""
+    return model.joint_layers.bias == 0 if isinstance(model.joint_layers, JointLayers) else None
+
+
+def _unpruned(weights: Tensor, layer: int, stages: list[Stage], count: int) -> Tensor:
+    """Scatter weights [B, J, n] of a layer's tokens to the unpruned sequence, [B, J, `count`]."""
+    before = [stage.token_indices for stage in stages if stage.layer < layer]
+    if not before:
+        return weights
+    full = weights.new_zeros(*weights.shape[:2], count)
+    return full.scatter_(2, before[-1][:, None].expand_as(weights), weights)

@@ -1,0 +1,1 @@
+"""Finished runs, read and plotted, for tools/plot.py."""

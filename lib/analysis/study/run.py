@@ -1,0 +1,94 @@
+"""Training and testing the variants of a study; those that are done already are skipped."""
+
+import contextlib
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lib.analysis.study.definition import Job, Study
+from lib.core import training_checkpoint
+from lib.core.tester import evaluate_checkpoint
+from lib.core.trainer import Trainer
+from lib.dataset import build_dataset
+from lib.metrics import build_metric
+from lib.utils.distributed import Distributed, all_reduce_any
+from lib.utils.errors import UserError
+from lib.utils.text import join_names
+
+log = logging.getLogger(__name__)
+
+
+def run_study(
+    study: Study, distributed: Distributed, opts: list[str], only: Collection[str] | None = None
+) -> None:
+    """Train and test every variant, or `only` some, with every seed.
+
+    What another command is working on is skipped: the same command, started twice, shares the work.
+    UserError, before the first training, if a name is unknown, a configuration is wrong, the test
+    set cannot be scored, or weights to start from or to test are missing.
+    """
+    for name in only or ():
+        if name not in study.changes:
+            known = ", ".join(map(repr, study.changes))
+            raise UserError(f"{study.path}: there is no variant {name!r}, only {known}")
+    all_jobs = study.jobs(opts)
+    jobs = [job for job in all_jobs if only is None or job.variant in only]
+    _check(study, jobs)
+    for job in jobs:
+        title = f"{job.variant}, seed {job.seed}"
+        job.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(job.folder / ".lock")  # the system frees it if its holder dies
+        with contextlib.suppress(Timeout):
+            if distributed.is_main:
+                lock.acquire(blocking=False)
+        try:
+            flags = (lock.is_locked, job.is_ready, job.is_done)
+            locked, ready, done = all_reduce_any(flags, distributed)
+            if not locked or not ready:
+                log.info("%s: another command trains it, or the weights it needs; skipped", title)
+            elif not done:
+                log.info(title)
+                _run(job, [retest for retest in all_jobs if retest.owner == job], distributed)
+        finally:
+            lock.release()
+
+
+def _check(study: Study, jobs: Sequence[Job]) -> None:
+    """UserError if people cannot be scored, or a job lacks weights that no earlier one trains."""
+    cfg = jobs[0].cfg
+    if not build_metric(cfg).can_score(build_dataset(cfg, "test")):
+        raise UserError(f"{study.path}: DATASET.TEST_SET {cfg.DATASET.TEST_SET} has no annotation")
+    earlier: set[Path] = set()
+    for job in jobs:
+        if job.start is not None and not job.is_ready and job.start.parent not in earlier:
+            raise UserError(
+                f"{study.path}: {job.variant!r}, seed {job.seed}, needs {job.start}, which is not "
+                "trained: train it first, or choose and list its variant before this one"
+            )
+        earlier.add(job.folder)
+
+
+def _run(job: Job, retests: Sequence[Job], distributed: Distributed) -> None:
+    """Train a variant, unless it is a retest, and test it."""
+    if job.owner is None:
+        if distributed.is_main:
+            for retest in retests:
+                (retest.folder / "results.json").unlink(missing_ok=True)
+            _delete_outdated(job)
+        all_reduce_any([True], distributed)  # other processes read the folder only after that
+        logs = Path(job.cfg.LOG_DIR) / job.folder.relative_to(job.cfg.OUTPUT_DIR)
+        Trainer(job.cfg, distributed, job.folder, logs).run()
+    weights = (job.owner or job).folder / "final_state.pth"
+    evaluate_checkpoint(job.cfg, distributed, job.folder, weights)
+
+
+def _delete_outdated(job: Job) -> None:
+    """Delete checkpoints of another configuration: resuming from them would mix two variants."""
+    for path in training_checkpoint.candidates(job.folder / "checkpoint.pth"):
+        with contextlib.suppress(UserError):  # the trainer reports a damaged checkpoint
+            changed = training_checkpoint.changed_keys(path, job.cfg.dump())
+            if changed:
+                log.info("config changed (%s), retraining", join_names(changed))
+                path.unlink()

@@ -1,1 +1,0 @@
-"""Time, work and memory of the variants, for tools/benchmark.py."""

@@ -1,1 +1,0 @@
-"""Networks for other runtimes, for tools/export.py."""

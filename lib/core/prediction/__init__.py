@@ -1,1 +1,0 @@
-"""People in pictures and videos, for tools/predict.py."""

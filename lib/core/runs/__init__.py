@@ -1,1 +1,0 @@
-"""Runs that are over, read and drawn, for tools/plot.py."""

@@ -1,1 +1,0 @@
-"""Variants compared, for tools/study.py."""

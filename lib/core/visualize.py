@@ -1,0 +1,61 @@
+"""Images of training batches and of predictions."""
+
+import numpy as np
+from yacs.config import CfgNode
+
+from lib.core.engine import StepResult
+from lib.dataset.heatmap import decode
+from lib.dataset.pose_dataset import PoseDataset
+from lib.dataset.predictions import Predictions
+from lib.dataset.skeleton import Skeleton
+from lib.dataset.transforms import crop_matrix, heatmap_to_crop, transform_points
+from lib.utils import drawing
+
+
+def debug_images(cfg: CfgNode, result: StepResult, skeleton: Skeleton) -> dict[str, np.ndarray]:
+    """Draw a training batch as the DEBUG keys say: name -> image uint8 [H, W, 3], RGB.
+
+    `gt` and `pred` show annotated and predicted joints, `hm_gt` and `hm_pred` their heatmaps.
+    """
+    debug = cfg.DEBUG
+    drawn: dict[str, np.ndarray] = {}
+    if not debug.DEBUG:
+        return drawn
+    images = _rgb(result.batch["image"].cpu().numpy(), cfg.DATASET.COLOR_RGB)
+    visible = result.batch["visible"].cpu().numpy()
+    if debug.SAVE_BATCH_IMAGES_GT:
+        joints = result.batch["joints"].cpu().numpy()
+        drawn["gt"] = drawing.draw_batch(images, joints, visible, skeleton)
+    if debug.SAVE_BATCH_IMAGES_PRED:
+        cells = decode(result.output, refine=False)[0].cpu().numpy()
+        joints = heatmap_to_crop(cells, cfg.MODEL.IMAGE_SIZE, cfg.MODEL.HEATMAP_SIZE)
+        drawn["pred"] = drawing.draw_batch(images, joints, visible, skeleton)
+    if debug.SAVE_HEATMAPS_GT:
+        drawn["hm_gt"] = drawing.draw_batch_heatmaps(images, result.target.cpu().numpy())
+    if debug.SAVE_HEATMAPS_PRED:
+        heatmaps = result.output.float().cpu().numpy()
+        drawn["hm_pred"] = drawing.draw_batch_heatmaps(images, heatmaps)
+    return drawn
+
+
+def contact_sheet(
+    dataset: PoseDataset, predictions: Predictions, max_people: int = 24
+) -> np.ndarray:
+    """Draw the first people of a data set as pairs of crops: annotation, then prediction.
+
+    uint8 [H, W, 3], RGB. Without annotation the first crop of a pair has no joints.
+    """
+    pairs = []
+    for index in range(min(max_people, len(dataset))):
+        sample = dataset[index]
+        image = _rgb(sample["image"], dataset.color_rgb)
+        matrix = crop_matrix(sample["center"], sample["scale"], 0.0, image.shape[1::-1])
+        joints = transform_points(predictions.joints[index], matrix)
+        pairs.append((image, sample["joints"], sample["visible"]))
+        pairs.append((image, joints, predictions.scores[index]))
+    images, joints, scores = (np.stack(column) for column in zip(*pairs, strict=True))
+    return drawing.draw_batch(images, joints, scores, dataset.skeleton, len(images))
+
+
+def _rgb(images: np.ndarray, is_rgb: bool) -> np.ndarray:
+    return images if is_rgb else images[..., ::-1]

@@ -1,0 +1,56 @@
+"""Registry of data sets: each has a reader, a skeleton and a metric.
+
+To add one, add it to `DATASETS`, a new skeleton to `lib.dataset.skeleton.SKELETONS`, and a new
+metric to `lib.metrics.METRICS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from lib.config.check import check_name, config_error
+from lib.dataset.mpii import read_mpii
+from lib.dataset.records import Annotation
+from lib.dataset.skeleton import SKELETONS, Skeleton
+
+# (root folder, name of the set, skeleton) -> its people; UserError names the file that is wrong
+Reader = Callable[[Path, str, Skeleton], Annotation]
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set: the reader of its files, and the names of its skeleton and metric."""
+
+    read: Reader = read_mpii
+    skeleton: str = "mpii"
+    metric: str = "pckh"
+
+
+DATASETS: dict[str, DatasetSpec] = {
+    "mpii": DatasetSpec(),
+    "lspet": DatasetSpec(),
+    "synthetic": DatasetSpec(),
+}
+
+
+def dataset_spec(cfg: CfgNode) -> DatasetSpec:
+    """Return the spec of DATASET.DATASET; UserError if there is none."""
+    check_name(cfg, "DATASET.DATASET", DATASETS)
+    return DATASETS[cfg.DATASET.DATASET]
+
+
+def build_skeleton(cfg: CfgNode) -> Skeleton:
+    """Return the skeleton DATASET.SKELETON or, if that is empty, the one of the data set.
+
+    UserError if there is none of that name or MODEL.NUM_JOINTS differs.
+    """
+    if cfg.DATASET.SKELETON:
+        check_name(cfg, "DATASET.SKELETON", SKELETONS)
+    name = cfg.DATASET.SKELETON or dataset_spec(cfg).skeleton
+    skeleton = SKELETONS[name]
+    if skeleton.num_joints != cfg.MODEL.NUM_JOINTS:
+        text = f"the skeleton {name} has {skeleton.num_joints} joints"
+        raise config_error(cfg, "MODEL.NUM_JOINTS", text)
+    return skeleton

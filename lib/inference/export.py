@@ -1,0 +1,152 @@
+"""Export of a network to ONNX or OpenVINO; a file is kept only if it computes what eager does."""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+import lib
+from lib.dataset import build_dataset, build_skeleton
+from lib.dataset.images import read_image
+from lib.dataset.transforms import box_to_center_scale, crop_image, crop_matrix
+from lib.inference import tracing
+from lib.inference.export_check import Check, compare
+from lib.inference.exported import SECTION, digest, open_exported, settings
+from lib.inference.pipeline import Decoding, PixelsToJoints
+from lib.inference.runtimes import is_exported
+from lib.inference.tracing import HEATMAPS, IMAGES, JOINTS, SCORES
+from lib.models import build_model
+from lib.models.pruning import PRUNERS
+from lib.utils.checkpoint import load_weights
+from lib.utils.errors import UserError
+from lib.utils.files import atomic_write
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}  # by file format
+MAX_CROPS = 8  # to check on
+
+
+def export(
+    cfg: CfgNode, weights: str | Path, path: Path, crops: Tensor, *, file_format: str, decode: bool
+) -> Check:
+    """Export the network of a checkpoint to `path`, as `onnx` or `openvino`.
+
+    The file takes crops uint8 [B, h, w, 3], any number of them, and returns heatmaps
+    [B, J, h', w'], or with `decode` joints [B, J, 2] in crop pixels and scores [B, J], decoded as
+    the TEST keys say. It is compared with eager on `crops`, which should be real ones. UserError,
+    with nothing left on disk, if they differ, or if a file cannot be read or written.
+    """
+    if path.suffix != SUFFIXES[file_format]:
+        raise UserError(f"{path}: a file of format {file_format} ends in {SUFFIXES[file_format]}")
+    if is_exported(weights):
+        raise UserError(f"{weights} is already exported: export from the checkpoint")
+    model = build_model(cfg)
+    load_weights(model, weights)
+    decoding = Decoding(refine=cfg.TEST.POST_PROCESS, blur_kernel=cfg.TEST.BLUR_KERNEL)
+    network = PixelsToJoints(model, tuple(cfg.MODEL.IMAGE_SIZE), decoding).eval()
+    with ExitStack() as stack:
+        if file_format == "openvino":
+            tracing.import_openvino()  # fails before any work, as `touch` below
+            stack.enter_context(atomic_write(path.with_suffix(".bin"))).touch()  # its weights
+        temporary = stack.enter_context(atomic_write(path))
+        temporary.touch()
+        program = tracing.trace(network if decode else network.heatmaps, network.size)
+        save = _save_onnx if file_format == "onnx" else _save_openvino
+        outputs = [HEATMAPS, JOINTS, SCORES] if decode else [HEATMAPS]
+        save(program, outputs, describe(cfg, decode), temporary)
+        check = compare(network, open_exported(temporary, with_heatmaps=True)[1], crops)
+        if not check.agrees:
+            raise UserError(f"{path} is not written, it would be wrong: {check}")
+    return check
+
+
+def describe(cfg: CfgNode, decode: bool) -> dict[str, str]:
+    """Return the metadata of an exported file."""
+    order = "RGB" if cfg.DATASET.COLOR_RGB else "BGR"
+    metadata = {
+        **settings(cfg),
+        "joint_names": json.dumps(build_skeleton(cfg).names),
+        "input": f"{IMAGES}: uint8 [batch, height, width, 3], {order}, crops of one person each; "
+        "the network normalises them",
+        "outputs": HEATMAPS,
+        "output": "float32 [batch, joint, height, width]; the centers of the corner cells lie on "
+        "the centers of the crop's corner pixels",
+    }
+    if decode:
+        metadata["outputs"] = f"{JOINTS}, {SCORES}"
+        metadata["output"] = (
+            "float32 [batch, joint, 2], (x, y) in pixels of the crop, 0 is the center of the "
+            "first pixel; float32 [batch, joint], the highest value of each heatmap"
+        )
+        for key in ("POST_PROCESS", "BLUR_KERNEL"):
+            metadata[f"TEST.{key}"] = json.dumps(cfg.TEST[key])
+    if "MODEL.SPARSITY.PRUNE" in metadata and cfg.MODEL.SPARSITY.PRUNE in PRUNERS:
+        metadata["pruning"] = PRUNERS[cfg.MODEL.SPARSITY.PRUNE].description
+    return metadata
+
+
+def _save_onnx(program: Any, outputs: list[str], metadata: dict[str, str], path: Path) -> None:
+    model = tracing.to_onnx(program, outputs)
+    if len(outputs) > 1:
+        del model.graph.output[0]  # a file that decodes gives no heatmaps
+    model.producer_name, model.producer_version = "improved-tokenpose-sparsity", lib.__version__
+    for key, value in {**metadata, "sha256": digest(model)}.items():
+        model.metadata_props.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+
+
+def _save_openvino(program: Any, outputs: list[str], metadata: dict[str, str], path: Path) -> None:
+    model = tracing.to_openvino(program, outputs)
+    if len(outputs) > 1:
+        heatmaps = model.get_results()[0]  # a file that decodes does not give them
+        source = heatmaps.input_value(0)
+        model.remove_result(heatmaps)
+        source.get_tensor().set_names({HEATMAPS})  # which the result took with it
+    for key, value in metadata.items():
+        model.set_rt_info(value, [SECTION, key])
+    tracing.import_openvino().save_model(model, path, compress_to_fp16=False)
+
+
+def crops_of_set(cfg: CfgNode) -> tuple[Tensor, str]:
+    """Return the first crops of the test set, uint8 [N, h, w, 3], and a description of them."""
+    try:
+        dataset = build_dataset(cfg, "test")
+        images = [dataset[index]["image"] for index in range(min(MAX_CROPS, len(dataset)))]
+    except UserError as error:
+        raise UserError(
+            f"no images to check the export on: {error}; name some with --images"
+        ) from None
+    crops = torch.from_numpy(np.stack(images))
+    return crops, f"{len(images)} people of {dataset.annotation.path}"
+
+
+def crops_of_images(cfg: CfgNode, paths: Sequence[str | Path]) -> tuple[Tensor, str]:
+    """Return whole images, the first few of files and folders, as `crops_of_set` does.
+
+    UserError if a file is not an image or a folder has none.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            files += [file for file in sorted(path.iterdir()) if cv2.haveImageReader(str(file))]
+        else:
+            files.append(path)
+    if not files:
+        raise UserError(f"no images in {', '.join(map(str, paths))} to check the export on")
+    files = files[:MAX_CROPS]
+    crops = torch.from_numpy(np.stack([_whole_image(cfg, file) for file in files]))
+    return crops, f"{len(files)} images from {files[0].parent}"
+
+
+def _whole_image(cfg: CfgNode, file: Path) -> np.ndarray:
+    image = read_image(file)
+    size = cfg.MODEL.IMAGE_SIZE
+    center, scale = box_to_center_scale((0, 0, image.shape[1], image.shape[0]), size)
+    crop = crop_image(image, crop_matrix(center, scale, 0.0, size), size)
+    return crop if cfg.DATASET.COLOR_RGB else cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)

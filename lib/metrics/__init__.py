@@ -1,0 +1,16 @@
+"""Registry of metrics. To add one, write a `Metric` and add it to `METRICS`."""
+
+from yacs.config import CfgNode
+
+from lib.dataset import dataset_spec
+from lib.metrics.base import Metric
+from lib.metrics.pckh import PCKh
+
+__all__ = ["METRICS", "Metric", "build_metric"]
+
+METRICS: dict[str, Metric] = {"pckh": PCKh()}
+
+
+def build_metric(cfg: CfgNode) -> Metric:
+    """Return the metric of DATASET.DATASET."""
+    return METRICS[dataset_spec(cfg).metric]

@@ -1,0 +1,249 @@
+"""PCKh, MPII's metric, and the .mat files that it reads and writes.
+
+MPII counts pixels from 1. This file and `lib.dataset.mpii` are the only ones that convert.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from lib.dataset import PoseDataset, Skeleton
+from lib.dataset.mpii import GT_NAMES as JOINTS
+from lib.dataset.predictions import Predictions
+from lib.metrics.base import Metric
+from lib.utils.errors import UserError
+from lib.utils.mat import read_mat, write_mat
+from lib.utils.text import markdown_table
+
+PARTS = {
+    "Head": ("head",),
+    "Shoulder": ("lsho", "rsho"),
+    "Elbow": ("lelb", "relb"),
+    "Wrist": ("lwri", "rwri"),
+    "Hip": ("lhip", "rhip"),
+    "Knee": ("lkne", "rkne"),
+    "Ankle": ("lank", "rank"),
+}
+NOT_IN_MEAN = (6, 7)  # pelvis and thorax
+HEAD_SIZE = 0.6  # of the head box's diagonal
+# The HRNet family prints index 11 of 0.00, 0.01, … as Mean@0.1, which is the mean at 0.11.
+MEANS = {"Mean": 0.5, "Mean@0.1": 0.1, "Mean@0.11": 0.11}
+PREDICTIONS_FILE = "pred.mat"
+
+_IN_MEAN = [index for index in range(len(JOINTS)) if index not in NOT_IN_MEAN]
+
+
+class PCKh(Metric):
+    """Percent of joints within a share of the head's size (Andriluka et al. 2014)."""
+
+    name = "PCKh@0.5"
+    primary = "Mean"
+    plotted = MappingProxyType({"Mean": "PCKh@0.5 (%)", "Mean@0.1": "PCKh@0.1 (%)"})
+    error_unit = "head sizes"
+    max_error = 1.0
+    threshold = 0.5
+
+    def can_score(self, dataset: PoseDataset) -> bool:
+        """Whether there is a gt_<set>.mat; UserError if it is damaged or has other people."""
+        if dataset.annotation.gt_path is None:
+            return False
+        self._gt(dataset)
+        return True
+
+    def evaluate(self, predictions: Predictions, dataset: PoseDataset) -> dict[str, float]:
+        """Return the scores of `pckh`."""
+        return pckh(predictions.joints + 1, self._gt(dataset))
+
+    def errors(self, predictions: Predictions, dataset: PoseDataset) -> np.ndarray:
+        """Return `normalised_errors`."""
+        return normalised_errors(predictions.joints + 1, self._gt(dataset))
+
+    def contributions(self, predictions: Predictions, dataset: PoseDataset) -> np.ndarray:
+        """Return 100 times the correct joints, and the annotated joints, of each person."""
+        errors = self.errors(predictions, dataset)[:, _IN_MEAN]
+        correct = 100.0 * (errors <= self.threshold).sum(axis=1)
+        return np.stack([correct, (~np.isnan(errors)).sum(axis=1)], axis=1)
+
+    def parts(self, skeleton: Skeleton) -> dict[str, list[int]]:
+        """Return the parts of the body, left and right together, and the joints of the mean."""
+        parts = {part: [JOINTS.index(joint) for joint in names] for part, names in PARTS.items()}
+        return parts | {"Mean": _IN_MEAN}
+
+    def curves(
+        self, predictions: Predictions, dataset: PoseDataset, thresholds: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return `pckh_by_part`."""
+        return pckh_by_part(predictions.joints + 1, self._gt(dataset), thresholds.tolist())
+
+    def table(self, scores: Mapping[str, Mapping[str, float]]) -> str:
+        """Return the table as the HRNet family prints it."""
+        return format_table(scores)
+
+    def save_predictions(self, folder: Path, predictions: Predictions) -> Path:
+        """Write `pred.mat`, key `preds`, [N, 16, 2], 1-based, as the family does."""
+        path = folder / PREDICTIONS_FILE
+        write_mat(path, {"preds": predictions.joints + 1.0})
+        return path
+
+    def load_predictions(self, folder: Path, dataset: PoseDataset) -> Predictions:
+        """Read `pred.mat`."""
+        joints = load_predictions(folder / PREDICTIONS_FILE, len(dataset)) - 1
+        return Predictions(joints, np.ones(joints.shape[:2]))
+
+    def _gt(self, dataset: PoseDataset) -> dict[str, np.ndarray]:
+        path = dataset.annotation.gt_path
+        if path is None:
+            raise UserError(f"{dataset.annotation.path} has no gt_<set>.mat, which PCKh needs")
+        gt = load_gt(path)
+        if gt["jnt_missing"].shape[1] != len(dataset):
+            raise UserError(
+                f"{path} does not have the {len(dataset)} people of {dataset.annotation.path}"
+            )
+        return gt
+
+
+def pckh(pred: np.ndarray, gt: dict[str, np.ndarray]) -> dict[str, float]:
+    """Score predictions as MPII does: percent of joints within a share of the head's size.
+
+    pred [N,16,2] in the .mat's own 1-based pixels, gt from `load_gt`. Returns percent at 0.5 for
+    Head … Ankle (mean of left and right) and Mean, then Mean@0.1 and Mean@0.11. Means leave out
+    pelvis and thorax and weigh joints by their number of annotations. A part with a joint that is
+    never annotated is nan, and so is a mean without any joint.
+    """
+    curves = pckh_by_part(pred, gt, list(MEANS.values()))
+    parts = {part: float(curves[part][0]) for part in PARTS}
+    return parts | dict(zip(MEANS, curves["Mean"].tolist(), strict=True))
+
+
+def pckh_by_part(
+    pred: np.ndarray, gt: dict[str, np.ndarray], thresholds: Sequence[float]
+) -> dict[str, np.ndarray]:
+    """Percent within each threshold, float64 [T] each, of Head … Ankle and of Mean, as `pckh`."""
+    curve = pckh_curve(pred, gt, thresholds)
+    parts = {
+        part: curve[:, [JOINTS.index(joint) for joint in joints]].mean(axis=1)
+        for part, joints in PARTS.items()
+    }
+    weight = (gt["jnt_missing"] == 0).sum(axis=1)
+    weight[list(NOT_IN_MEAN)] = 0
+    with np.errstate(invalid="ignore"):
+        return parts | {"Mean": np.nansum(curve * weight, axis=1) / weight.sum()}
+
+
+def pckh_curve(
+    pred: np.ndarray, gt: dict[str, np.ndarray], thresholds: Sequence[float]
+) -> np.ndarray:
+    """Percent of each joint's annotated people within each threshold, float64 [T,16].
+
+    Thresholds [T] are shares of the head's size; nan for a joint that is never annotated.
+    """
+    errors = normalised_errors(pred, gt)
+    hits = np.stack([(errors <= threshold).sum(axis=0) for threshold in thresholds])
+    with np.errstate(invalid="ignore"):
+        return 100 * hits / (~np.isnan(errors)).sum(axis=0)
+
+
+def normalised_errors(pred: np.ndarray, gt: dict[str, np.ndarray]) -> np.ndarray:
+    """Distance of each joint from its annotation in head sizes, float64 [N,16].
+
+    pred [N,16,2] in 1-based pixels, gt from `load_gt`; a head's size is 0.6 of its box's diagonal.
+    nan if a joint is not annotated, so that comparisons are false; inf if a prediction is nan.
+    """
+    truth = np.transpose(gt["pos_gt_src"], (2, 0, 1)).astype(np.float64)
+    assert np.shape(pred) == truth.shape, f"{np.shape(pred)} predicted, {truth.shape} annotated"
+    low, high = gt["headboxes_src"].astype(np.float64)  # each [2,N]
+    head_size = HEAD_SIZE * np.linalg.norm(high - low, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.linalg.norm(np.asarray(pred, np.float64) - truth, axis=2) / head_size[:, None]
+    errors[np.isnan(errors)] = np.inf
+    errors[gt["jnt_missing"].T != 0] = np.nan
+    return errors
+
+
+def format_table(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Return scores of `pckh` by name as a Markdown table, as the HRNet family prints them."""
+    columns = ["Arch", *next(iter(scores.values()))]
+    rows = ([name, *(f"{value:.3f}" for value in row.values())] for name, row in scores.items())
+    return markdown_table(columns, rows)
+
+
+def load_gt(path: str | Path) -> dict[str, np.ndarray]:
+    """Read MPII's `gt_<set>.mat`: jnt_missing [16,N], pos_gt_src [16,2,N], headboxes_src [2,2,N].
+
+    Coordinates are 1-based pixels. UserError if the file is missing, damaged, lacks an array, or
+    has other joints or shapes.
+    """
+    gt = _load_mat(path, ("dataset_joints", "jnt_missing", "pos_gt_src", "headboxes_src"))
+    names = [str(np.squeeze(name)).strip() for name in gt["dataset_joints"].ravel()]
+    people = gt["jnt_missing"].shape[-1]
+    shapes = {
+        "jnt_missing": (16, people),
+        "pos_gt_src": (16, 2, people),
+        "headboxes_src": (2, 2, people),
+    }
+    for key, shape in shapes.items():
+        _check_array(path, key, gt[key], [shape])
+    if not np.isin(gt["jnt_missing"], (0, 1)).all():
+        raise UserError(f"{path}: `jnt_missing` must be 0 or 1 everywhere")
+    low, high = gt["headboxes_src"].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        sized = np.linalg.norm(high - low, axis=0) > 0  # nan is not
+    if not sized.all():
+        raise UserError(f"{path}: the head box of person {int(np.argmin(sized))} has no size")
+    annotated = np.transpose(gt["jnt_missing"] == 0)[..., None]
+    placed = np.isfinite(np.transpose(gt["pos_gt_src"], (2, 0, 1))) | ~annotated
+    if not placed.all():
+        person = int(np.argmin(placed.all(axis=(1, 2))))
+        raise UserError(f"{path}: an annotated joint of person {person} is not a number")
+    # Pelvis, thorax and neck belong to no part, and their spelling varies.
+    wrong = [
+        (index, joint)
+        for index, joint in enumerate(JOINTS)
+        if any(joint in part for part in PARTS.values()) and names[index : index + 1] != [joint]
+    ]
+    if wrong:
+        index, joint = wrong[0]
+        raise UserError(f"{path}: entry {index} of `dataset_joints` must be `{joint}` (MPII order)")
+    return gt
+
+
+def load_predictions(path: str | Path, people: int | None = None) -> np.ndarray:
+    """Read `preds` of a pred.mat, [N,16,2] or [N,16,3] in 1-based pixels, as float64 [N,16,2].
+
+    UserError if the file is missing or damaged, lacks `preds`, has another shape, N is not `people`
+    (if given), or a coordinate is not finite.
+    """
+    preds = _load_mat(path, ("preds",))["preds"]
+    count = preds.shape[0] if people is None else people
+    _check_array(path, "preds", preds, [(count, 16, 2), (count, 16, 3)])
+    preds = preds[..., :2].astype(np.float64)
+    broken = np.argwhere(~np.isfinite(preds).all(axis=-1))
+    if len(broken):
+        person, joint = broken[0]
+        raise UserError(
+            f"{path}: `preds` is not a finite number for person {person}, joint {joint} (from 0)"
+        )
+    return preds
+
+
+def _load_mat(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read arrays of a .mat file; UserError if the file is damaged or an array is missing."""
+    content = read_mat(path)
+    for key in keys:
+        if not isinstance(content.get(key), np.ndarray):
+            names = ", ".join(content) or "nothing"
+            raise UserError(f"{path}: array `{key}` is missing; the file holds {names}")
+    return {key: content[key] for key in keys}
+
+
+def _check_array(
+    path: str | Path, key: str, array: np.ndarray, shapes: Sequence[tuple[int, ...]]
+) -> None:
+    """Raise UserError unless an array has numbers and one of the shapes."""
+    if array.dtype.kind not in "buif" or array.shape not in shapes:
+        expected = " or ".join(str(shape) for shape in shapes)
+        raise UserError(
+            f"{path}: `{key}` must be numbers of shape {expected}, not {array.dtype} {array.shape}"
+        )

@@ -1,0 +1,61 @@
+"""What the project needs to know of a network beside its modules."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import nn
+from yacs.config import CfgNode
+
+from lib.config.check import Ignored
+from lib.models.backbones import Channels3
+from lib.utils.checkpoint import PublishedNames
+
+
+class PoseNetwork(nn.Module):
+    """A network: images [B, 3, H, W] -> heatmaps [B, J, h, w].
+
+    Images are normalised with `mean` and `std`, of RGB in the range 0 to 1. `build_model` sets
+    `published_names`.
+    """
+
+    mean: Channels3 = IMAGENET_DEFAULT_MEAN
+    std: Channels3 = IMAGENET_DEFAULT_STD
+    published_names: PublishedNames = PublishedNames()
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters without weight decay, beside norms and biases."""
+        return set()
+
+
+def decay_groups(model: PoseNetwork, cfg: CfgNode) -> list[dict[str, Any]]:
+    """Parameter groups with TRAIN.WD for weights, and without for norms, biases and tokens."""
+    excluded = model.no_weight_decay()
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for name, weight in model.named_parameters():
+        (decayed if weight.ndim > 1 and name not in excluded else kept).append(weight)
+    return [
+        {"params": decayed, "weight_decay": cfg.TRAIN.WD},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network of `lib.models.MODELS`.
+
+    `build` makes it from a configuration. `check` raises UserError at an impossible value and runs
+    right after the YAML file is loaded. `ignored` are keys that the
+    network does not read. `names` turns published names of weights into its own. `export_keys` are
+    the keys in which an exported file must agree with the configuration. `parameter_groups` are
+    what adamw decays.
+    """
+
+    build: Callable[[CfgNode], PoseNetwork]
+    check: Callable[[CfgNode], None] = lambda cfg: None
+    ignored: tuple[Ignored, ...] = ()
+    names: PublishedNames = field(default_factory=PublishedNames)
+    export_keys: Callable[[CfgNode], tuple[str, ...]] = lambda cfg: ()
+    parameter_groups: Callable[[PoseNetwork, CfgNode], list[dict[str, Any]]] = decay_groups

@@ -1,0 +1,237 @@
+"""How a configuration builds TokenPose: its rules, its parts, its published weights."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from lib.config.check import (
+    Rule,
+    check,
+    ignored_of,
+    is_increasing,
+    is_size,
+    one_of,
+    rules_of,
+)
+from lib.dataset import build_skeleton
+from lib.models.backbones import build_backbone
+from lib.models.position import KINDS, Position
+from lib.models.pruning import PRUNERS, prune_modes
+from lib.models.spec import ModelSpec
+from lib.models.tokenpose import (
+    JointLayers,
+    PatchEmbedding,
+    SparseTransformer,
+    TokenPose,
+    init_transformer,
+    mlp_head,
+)
+from lib.models.transformer import Block
+from lib.utils.checkpoint import PublishedNames
+
+
+def build_tokenpose_s(cfg: CfgNode) -> TokenPose:
+    """TokenPose-S: the short convolutional stem, or another backbone, then the transformer."""
+    model, sparsity = cfg.MODEL, cfg.MODEL.SPARSITY
+    dim, num_joints = model.DIM, model.NUM_JOINTS
+    backbone = build_backbone(model.BACKBONE, model.BACKBONE_STRIDE)
+
+    def blocks(depth: int) -> list[Block]:
+        heads, ratio = model.TRANSFORMER_HEADS, model.TRANSFORMER_MLP_RATIO
+        drops = [model.DROP_PATH * layer / max(1, depth - 1) for layer in range(depth)]
+        return [Block(dim, heads, ratio, scale=dim**-0.5, drop_path=drop) for drop in drops]
+
+    transformer = SparseTransformer(
+        blocks(model.TRANSFORMER_DEPTH),
+        Position(model.POS_EMBEDDING_TYPE, num_joints, patch_grid(cfg), dim),
+        pruner=PRUNERS.get(sparsity.PRUNE),
+        prune_layers=tuple(sparsity.PRUNE_LAYERS),
+        keep_ratio=sparsity.KEEP_RATIO,
+    )
+    cells = math.prod(model.HEATMAP_SIZE)
+    hidden = cells // 8 if model.HIDDEN_HEATMAP_DIM < 0 else model.HIDDEN_HEATMAP_DIM
+    network = TokenPose(
+        backbone=backbone,
+        patches=PatchEmbedding(backbone.channels, tuple(model.PATCH_SIZE), dim),
+        transformer=transformer,
+        joint_layers=_joint_layers(cfg, blocks(sparsity.JOINT_DEPTH)),
+        head=mlp_head(dim, hidden, cells),
+        num_joints=num_joints,
+        heatmap_size=tuple(model.HEATMAP_SIZE),
+    )
+    if model.INIT:
+        for part in (network.patches, network.transformer, network.joint_layers, network.head):
+            part.apply(init_transformer)
+    if model.INIT_WEIGHTS:
+        backbone.init_weights()
+    return network
+
+
+def _joint_layers(cfg: CfgNode, blocks: list[Block]) -> nn.Module:
+    if not blocks:
+        return nn.Identity()
+    mask = build_skeleton(cfg).joint_mask(cfg.MODEL.SPARSITY.JOINT_HOPS)
+    return JointLayers(blocks, torch.from_numpy(mask))
+
+
+def patch_grid(cfg: CfgNode) -> tuple[int, int]:
+    """Return how many patches, and so visual tokens, lie along (width, height)."""
+    stride = cfg.MODEL.BACKBONE_STRIDE
+    (width, height), patch = cfg.MODEL.IMAGE_SIZE, cfg.MODEL.PATCH_SIZE
+    return width // stride // patch[0], height // stride // patch[1]
+
+
+def _patch_fits(patch: Sequence[int], cfg: CfgNode) -> bool:
+    stride = cfg.MODEL.BACKBONE_STRIDE
+    return all(s // stride % p == 0 for s, p in zip(cfg.MODEL.IMAGE_SIZE, patch, strict=True))
+
+
+def _layers_exist(layers: Sequence[int], cfg: CfgNode) -> bool:
+    is_dense = cfg.MODEL.SPARSITY.PRUNE == "none"
+    return is_dense or all(layer < cfg.MODEL.TRANSFORMER_DEPTH for layer in layers)
+
+
+def check_tokenpose_s(cfg: CfgNode) -> None:
+    """Raise UserError at the first key with a value that TokenPose-S cannot have."""
+    # The rules are built here, so that they know pruning rules that were added to PRUNERS.
+    check(
+        cfg,
+        (
+            *_SHAPE_RULES,
+            one_of("MODEL.SPARSITY.PRUNE", *prune_modes()),
+            *_SPARSITY_RULES,
+        ),
+    )
+
+
+# In this order: a rule may rely on those before it.
+_SHAPE_RULES: tuple[Rule, ...] = (
+    *rules_of(
+        "MODEL.DIM MODEL.TRANSFORMER_DEPTH MODEL.TRANSFORMER_HEADS MODEL.BACKBONE_STRIDE",
+        "be 1 or more",
+        lambda value, cfg: value >= 1,
+    ),
+    Rule(
+        "MODEL.TRANSFORMER_MLP_RATIO",
+        "be greater than 0 and give a hidden layer of 1 or more, times MODEL.DIM {cfg.MODEL.DIM}",
+        lambda ratio, cfg: ratio > 0 and round(ratio * cfg.MODEL.DIM) >= 1,
+    ),
+    Rule("MODEL.DROP_PATH", "be 0 or more and less than 1", lambda share, cfg: 0 <= share < 1),
+    Rule(
+        "MODEL.PATCH_SIZE",
+        "be [width, height], both 1 or more",
+        lambda size, cfg: is_size(size),
+    ),
+    Rule(
+        "MODEL.IMAGE_SIZE",
+        "be divisible by {cfg.MODEL.BACKBONE_STRIDE}, the stride of the backbone",
+        lambda size, cfg: all(side % cfg.MODEL.BACKBONE_STRIDE == 0 for side in size),
+    ),
+    Rule(
+        "MODEL.IMAGE_SIZE",
+        "give more than one feature cell: batch norm has no statistics of one",
+        lambda size, cfg: max(size) > cfg.MODEL.BACKBONE_STRIDE,
+    ),
+    Rule(
+        "MODEL.PATCH_SIZE",
+        "divide the feature map, MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE} by stride "
+        "{cfg.MODEL.BACKBONE_STRIDE}",
+        _patch_fits,
+    ),
+    Rule(
+        "MODEL.DIM",
+        "be divisible by MODEL.TRANSFORMER_HEADS {cfg.MODEL.TRANSFORMER_HEADS}",
+        lambda dim, cfg: dim % cfg.MODEL.TRANSFORMER_HEADS == 0,
+    ),
+    one_of("MODEL.POS_EMBEDDING_TYPE", *KINDS),
+    Rule(
+        "MODEL.DIM",
+        "be divisible by 4 if MODEL.POS_EMBEDDING_TYPE is {cfg.MODEL.POS_EMBEDDING_TYPE}",
+        lambda dim, cfg: "sine" not in cfg.MODEL.POS_EMBEDDING_TYPE or dim % 4 == 0,
+    ),
+    Rule(
+        "MODEL.HIDDEN_HEATMAP_DIM",
+        "be 1 or more, or -1 for the default",
+        lambda dim, cfg: dim == -1 or dim >= 1,
+    ),
+)
+_SPARSITY_RULES: tuple[Rule, ...] = (
+    Rule(
+        "MODEL.SPARSITY.PRUNE_LAYERS",
+        "be strictly increasing, from 0 on",
+        lambda layers, cfg: is_increasing(layers, first=0),
+    ),
+    Rule(
+        "MODEL.SPARSITY.PRUNE_LAYERS",
+        "lie below MODEL.TRANSFORMER_DEPTH {cfg.MODEL.TRANSFORMER_DEPTH},"
+        " unless MODEL.SPARSITY.PRUNE is none",
+        _layers_exist,
+    ),
+    Rule("MODEL.SPARSITY.KEEP_RATIO", "be over 0 and at most 1", lambda keep, cfg: 0 < keep <= 1),
+    Rule("MODEL.SPARSITY.JOINT_DEPTH", "be 0 or more", lambda depth, cfg: depth >= 0),
+    Rule("MODEL.SPARSITY.JOINT_HOPS", "be -1 (no mask) or more", lambda hops, cfg: hops >= -1),
+)
+
+
+def _export_keys(cfg: CfgNode) -> tuple[str, ...]:
+    keys = (
+        "MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE", "MODEL.PATCH_SIZE", "MODEL.DIM",
+        "MODEL.TRANSFORMER_DEPTH", "MODEL.TRANSFORMER_HEADS", "MODEL.TRANSFORMER_MLP_RATIO",
+        "MODEL.POS_EMBEDDING_TYPE", "MODEL.SPARSITY.PRUNE", "MODEL.SPARSITY.JOINT_DEPTH",
+        "MODEL.SPARSITY.JOINT_HOPS",
+    )  # fmt: skip
+    if cfg.MODEL.SPARSITY.PRUNE == "none":
+        return keys
+    return (*keys, "MODEL.SPARSITY.PRUNE_LAYERS", "MODEL.SPARSITY.KEEP_RATIO")
+
+
+_BLOCK = r"^((?:joint_layers|transformer\.blocks)\.\d+)\."
+TOKENPOSE_NAMES = PublishedNames(
+    rename=(
+        (r"^features\.", ""),
+        (r"^(conv|bn|layer)(\d)", r"backbone.\1\2"),
+        (r"^stem\.", "backbone."),  # of this project's first checkpoints
+        (r"^patch_to_embedding\.", "patches."),
+        (r"^keypoint_token$", "keypoint_tokens"),
+        (r"^pos_embedding$", "transformer.position.table"),
+        (r"^joint_transformer\.layers\.", "joint_layers."),
+        (r"^transformer\.layers\.", "transformer.blocks."),
+        (_BLOCK + r"0\.(fn\.)?norm\.", r"\1.norm1."),
+        (_BLOCK + r"0\.(fn\.)+to_qkv\.", r"\1.attention.qkv."),
+        (_BLOCK + r"0\.(fn\.)+to_out\.0\.", r"\1.attention.out."),
+        (_BLOCK + r"1\.fn\.norm\.", r"\1.norm2."),
+        (_BLOCK + r"1\.fn\.fn\.net\.0\.", r"\1.mlp.0."),
+        (_BLOCK + r"1\.fn\.fn\.net\.3\.", r"\1.mlp.2."),
+        (r"^mlp_head\.", "head."),
+    ),
+    # Fixed tables, and layers of the published modules that their networks never call.
+    ignored=r"(^|\.)joint_mask$|transformer\.norm\.",
+)
+
+TOKENPOSE_S = ModelSpec(
+    build=build_tokenpose_s,
+    check=check_tokenpose_s,
+    names=TOKENPOSE_NAMES,
+    export_keys=_export_keys,
+    ignored=(
+        *ignored_of(
+            """MODEL.BASE_CHANNEL MODEL.NUM_BRANCHES MODEL.MULTI_TRANSFORMER_DEPTH
+            MODEL.MULTI_TRANSFORMER_HEADS MODEL.MULTI_DIM""",
+            "TokenPose-S has no such part",
+            lambda cfg: True,
+        ),
+        *ignored_of(
+            "MODEL.SPARSITY.PRUNE_LAYERS MODEL.SPARSITY.KEEP_RATIO",
+            "MODEL.SPARSITY.PRUNE is none",
+            lambda cfg: cfg.MODEL.SPARSITY.PRUNE == "none",
+        ),
+        *ignored_of(
+            "MODEL.SPARSITY.JOINT_HOPS",
+            "MODEL.SPARSITY.JOINT_DEPTH is 0",
+            lambda cfg: cfg.MODEL.SPARSITY.JOINT_DEPTH == 0,
+        ),
+    ),
+)

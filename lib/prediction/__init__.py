@@ -1,0 +1,1 @@
+"""People in the user's images and videos, for tools/predict.py."""

@@ -1,0 +1,145 @@
+"""Input and output media: images, folders, glob patterns, videos and cameras.
+
+Images and frames are uint8 RGB [H, W, 3], upright as viewers show them.
+"""
+
+import glob
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from lib.utils.errors import UserError
+from lib.utils.files import atomic_write
+
+log = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm",
+)  # fmt: skip
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp",
+)  # fmt: skip
+DEFAULT_FRAME_RATE = 25.0  # frames a second, of cameras and files that do not name theirs
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image, a video or a camera; the `path` of a camera is its number.
+
+    `name` is the path, with `/`, below the folder that the user named.
+    """
+
+    kind: Literal["image", "video", "camera"]
+    path: str
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """An image, or a frame of a video or camera, whose `number` counts from 0."""
+
+    image: np.ndarray
+    source: Source
+    number: int | None = None
+
+
+def find_sources(inputs: Iterable[str]) -> list[Source]:
+    """Return the sources that the inputs name, each once, in order of names within an input.
+
+    An input is a file, a folder (its images and videos), a glob pattern or the number of a camera.
+    UserError if an input names nothing.
+    """
+    sources = [source for text in inputs for source in _sources_of(text)]
+    return list({os.path.realpath(source.path): source for source in sources}.values())
+
+
+def _sources_of(text: str) -> list[Source]:
+    is_folder = os.path.isdir(text)
+    if text.isdecimal() and not os.path.exists(text):
+        return [Source("camera", text, f"camera{text}")]
+    root, pattern = os.path.dirname(text), text
+    if is_folder:
+        root, pattern = text, os.path.join(glob.escape(text), "*")
+    elif os.path.exists(text):
+        pattern = glob.escape(text)
+    while glob.has_magic(root) and not os.path.isdir(root):
+        root = os.path.dirname(root)
+    sources = []
+    for path in filter(os.path.isfile, sorted(glob.glob(pattern, recursive=True))):
+        suffix = Path(path).suffix.lower()
+        if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES or not is_folder:
+            name = os.path.relpath(path, root or ".").replace(os.sep, "/")
+            sources.append(Source("video" if suffix in VIDEO_SUFFIXES else "image", path, name))
+    if not sources:
+        raise UserError(
+            f"--input {text}: no image or video found; name a file, a folder, a pattern or a camera"
+        )
+    return sources
+
+
+def silence_codecs() -> None:
+    """Turn off the messages of OpenCV and FFmpeg about damaged files, before the first video."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    if hasattr(cv2, "setLogLevel"):  # OpenCV 4
+        cv2.setLogLevel(0)
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+class Video:
+    """The frames of a video or camera; iterate once, and close.
+
+    `frame_rate` is in frames a second, `length` the number of frames that the file announces, 0 if
+    it does not. UserError if it cannot be opened.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        is_camera = source.kind == "camera"
+        self._capture = cv2.VideoCapture(int(source.path) if is_camera else source.path)
+        if not self._capture.isOpened():
+            problem = "no such camera, or it is in use" if is_camera else "cannot decode this video"
+            raise UserError(f"{source.path}: {problem}")
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.frame_rate = rate if 1 <= rate <= 1000 else DEFAULT_FRAME_RATE
+        length = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.length = int(length) if not is_camera and 0 < length < 1e9 else 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        number = 0
+        while (decoded := self._capture.read())[0]:
+            yield Frame(cv2.cvtColor(decoded[1], cv2.COLOR_BGR2RGB), self.source, number)
+            number += 1
+        if number < self.length or number == 0:
+            log.warning("%s: decoded only %d of %d frames", self.source.path, number, self.length)
+
+    def close(self) -> None:
+        """Release the file or camera."""
+        self._capture.release()
+
+
+@contextmanager
+def video_writer(
+    path: Path, frame_rate: float, size: tuple[int, int]
+) -> Iterator[Callable[[np.ndarray], object]]:
+    """Yield a function that adds a frame of `size` (w, h); at the end the video becomes `path`.
+
+    MPEG-4 cuts odd sides by a pixel. UserError if this OpenCV cannot write such a file.
+    """
+    with atomic_write(path) as temporary:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(temporary), code, frame_rate, size)
+        if not writer.isOpened():
+            raise UserError(f"cannot write {path}: OpenCV has no MPEG-4 encoder for it")
+        try:
+            yield lambda image: writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        finally:
+            writer.release()

@@ -1,0 +1,142 @@
+"""Predictions on disk: drawn images, videos, and keypoints in COCO's results layout."""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.dataset.skeleton import Skeleton
+from lib.prediction.boxes import PERSON_CATEGORY, BoxFile, number_in
+from lib.prediction.media import Frame, Source, video_writer
+from lib.predictor import Person
+from lib.utils.drawing import draw_person, save_image
+from lib.utils.errors import UserError
+from lib.utils.files import write_bytes
+
+WRITES = ("images", "video", "keypoints")
+DEFAULT_WRITES = {"image": ("images", "keypoints"), "video": ("video", "keypoints"), "camera": ()}
+_IMAGE_FORMATS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files written for a source, None if not wanted, and COCO's `image_id` of an image."""
+
+    image: Path | None = None  # of a video: the folder of its drawn frames
+    video: Path | None = None
+    keypoints: Path | None = None  # of all images, or of the video
+    image_id: int | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The paths that are written."""
+        return [path for path in (self.image, self.video, self.keypoints) if path is not None]
+
+
+def plan_outputs(
+    sources: Sequence[Source],
+    folder: Path,
+    writes: Sequence[str] | None = None,
+    boxes: BoxFile | None = None,
+) -> dict[Source, Outputs]:
+    """Return the outputs of each source in a folder; `writes` are some of WRITES.
+
+    UserError if a file would overwrite an input or another output.
+    """
+    image_ids = _image_ids([source for source in sources if source.kind == "image"], boxes)
+    inputs = [source.path for source in sources] + ([str(boxes.path)] if boxes else [])
+    owners = {Path(path).resolve(): "an input" for path in inputs}
+    plan = {}
+    for source in sources:
+        is_image, path = source.kind == "image", folder / source.name
+        if is_image and path.suffix.lower() not in _IMAGE_FORMATS:
+            path = path.with_name(f"{path.name}.png")
+        wanted = DEFAULT_WRITES[source.kind] if writes is None else writes
+        keypoints = folder / "keypoints.json" if is_image else path.with_suffix(".json")
+        plan[source] = Outputs(
+            (path if is_image else path.with_suffix("")) if "images" in wanted else None,
+            path.with_suffix(".mp4") if "video" in wanted and not is_image else None,
+            keypoints if "keypoints" in wanted else None,
+            image_ids.get(source),
+        )
+        for file in plan[source].files:
+            is_shared = is_image and file == keypoints
+            owner = "the keypoints of the images" if is_shared else f"a result of {source.path}"
+            if owners.setdefault(file.resolve(), owner) != owner:
+                raise UserError(
+                    f"--out {folder}: {file} would overwrite {owners[file.resolve()]}; "
+                    "choose another folder, or fewer inputs at once"
+                )
+    if writes and not any(outputs.files for outputs in plan.values()):
+        raise UserError(f"--write {','.join(writes)}: the input has no video")
+    return plan
+
+
+class Recorder:
+    """Writes the people of the images, or of one video; the files are complete after `close`."""
+
+    def __init__(self, plan: dict[Source, Outputs], skeleton: Skeleton, frame_rate: float) -> None:
+        self._plan, self._skeleton, self._frame_rate = plan, skeleton, frame_rate
+        self._stack = ExitStack()
+        self._write_frame: Callable[[np.ndarray], object] | None = None
+        self._entries: dict[Path, list[dict[str, Any]]] = {}
+
+    def add(self, frame: Frame, people: Sequence[Person], show: bool = False) -> np.ndarray:
+        """Add a frame; return its image, with the people drawn if it is written or to `show`."""
+        outputs, image = self._plan[frame.source], frame.image
+        if show or outputs.image or outputs.video:
+            for person in sorted(people, key=lambda person: person.score):
+                image = draw_person(image, person.joints, person.scores, self._skeleton)
+        if outputs.image is not None:
+            is_image = frame.number is None
+            save_image(outputs.image / ("" if is_image else f"{frame.number:06d}.jpg"), image)
+        if outputs.video is not None:
+            if self._write_frame is None:
+                writer = video_writer(outputs.video, self._frame_rate, image.shape[1::-1])
+                self._write_frame = self._stack.enter_context(writer)
+            self._write_frame(image)
+        if outputs.keypoints is not None:
+            image_id = outputs.image_id if frame.number is None else frame.number
+            entries = self._entries.setdefault(outputs.keypoints, [])
+            entries += [_coco_entry(person, image_id, frame.source.name) for person in people]
+        return image
+
+    def close(self) -> None:
+        """Complete the files."""
+        self._stack.close()
+        for file, entries in self._entries.items():
+            write_bytes(file, json.dumps(entries, allow_nan=False).encode())
+
+
+def _image_ids(images: Sequence[Source], boxes: BoxFile | None) -> dict[Source, int]:
+    """Return COCO's number of each image that can have people.
+
+    From the file of boxes or the names if these give each image another number, else the index.
+    """
+    images = [image for image in images if boxes is None or boxes.has(image.name)]
+    ids = [boxes.image_id(image.name) if boxes else number_in(image.name) for image in images]
+    numbers = [number for number in ids if number is not None]
+    if len(set(numbers)) < len(images):
+        numbers = list(range(len(images)))
+    return dict(zip(images, numbers, strict=True))
+
+
+def _coco_entry(person: Person, image_id: int | None, file_name: str) -> dict[str, Any]:
+    """Return a person in COCO's results layout, with the file's name and the box added."""
+    keypoints = np.column_stack([person.joints, person.scores]).ravel()
+    return {
+        "image_id": image_id,
+        "file_name": file_name,
+        "category_id": PERSON_CATEGORY,
+        "keypoints": _rounded(keypoints),
+        "score": round(person.score, 5),
+        "bbox": _rounded(person.box),
+    }
+
+
+def _rounded(numbers: np.ndarray) -> list[float]:
+    return np.nan_to_num(numbers.astype(np.float64)).round(4).tolist()  # JSON has no NaN

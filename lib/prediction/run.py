@@ -1,0 +1,139 @@
+"""The prediction loop: read, detect, predict, draw, write.
+
+One thread reads ahead, another detects and predicts, and the caller's thread draws and writes.
+Results are kept if the run is interrupted.
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from lib.dataset.images import read_image
+from lib.dataset.transforms import box_error
+from lib.prediction.detectors import Detector
+from lib.prediction.media import Frame, Source, Video
+from lib.prediction.output import Outputs, Recorder
+from lib.prediction.window import has_screen, show
+from lib.predictor import Person, Predictor
+from lib.utils.errors import UserError
+from lib.utils.prefetch import prefetch
+
+log = logging.getLogger(__name__)
+
+_IMAGES_AHEAD = 2  # they may be large
+_FRAMES_AHEAD = 16
+
+
+@dataclass
+class Tally:
+    """What a run did; `frames` counts images too, `skipped` the files that cannot be read."""
+
+    frames: int = 0
+    people: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+
+class Prediction:
+    """A run over images, videos and cameras; `tally` is valid after an interrupt too."""
+
+    def __init__(
+        self, predictor: Predictor, detector: Detector, plan: dict[Source, Outputs]
+    ) -> None:
+        self.predictor = predictor
+        self.detector = detector
+        self.plan = plan
+        self.tally = Tally()
+        self._reported: set[str] = set()  # problems with boxes
+
+    def run(self) -> None:
+        """Process the images, then the videos; UserError if nothing can be read."""
+        start = time.perf_counter()
+        images = [source for source in self.plan if source.kind == "image"]
+        try:
+            if images:
+                self._process(self._read(images), len(images), _IMAGES_AHEAD)
+            for source in self.plan:
+                if source.kind != "image":
+                    self._run_video(source)
+        finally:
+            self.tally.seconds = time.perf_counter() - start
+        if not self.tally.frames:
+            raise UserError("no input could be read; the lines above say why")
+
+    def _read(self, images: Iterable[Source]) -> Iterator[Frame]:
+        for source in images:
+            try:
+                yield Frame(read_image(source.path), source)
+            except UserError as error:
+                self._skip(error)
+
+    def _run_video(self, source: Source) -> None:
+        is_camera = source.kind == "camera"
+        if is_camera and not has_screen() and not self.plan[source].files:
+            raise UserError(f"--input {source.path}: no screen to show the camera on; add --write")
+        try:
+            video = Video(source)
+        except UserError as error:
+            self._skip(error)
+            return
+        with closing(video):
+            ahead, batch_size = (1, 1) if is_camera else (_FRAMES_AHEAD, None)
+            self._process(video, video.length, ahead, batch_size, video.frame_rate)
+
+    def _skip(self, error: UserError) -> None:
+        log.warning("%s; skipped", error)
+        self.tally.skipped += 1
+
+    def _process(
+        self,
+        frames: Iterable[Frame],
+        count: int,
+        ahead: int,
+        batch_size: int | None = None,
+        frame_rate: float = 0.0,
+    ) -> None:
+        """Predict and record `count` frames (0: unknown); show those of a camera."""
+        with (
+            closing(Recorder(self.plan, self.predictor.skeleton, frame_rate)) as recorder,
+            logging_redirect_tqdm(),
+            tqdm(total=count or None, unit="frame", disable=None, leave=False) as bar,
+            closing(prefetch(frames, ahead)) as read,
+            closing(prefetch(self._predict(read, batch_size), ahead)) as results,
+        ):
+            for frame, people in results:
+                is_shown = frame.source.kind == "camera" and has_screen()
+                image = recorder.add(frame, people, is_shown)
+                if not people and frame.number is None:
+                    log.info("%s: no person", frame.source.path)
+                self.tally.frames += 1
+                self.tally.people += len(people)
+                bar.update()
+                if is_shown and not show(frame.source.name, image):
+                    break
+
+    def _predict(
+        self, frames: Iterable[Frame], batch_size: int | None
+    ) -> Iterator[tuple[Frame, list[Person]]]:
+        frames, waiting = itertools.tee(frames)
+        images = ((frame.image, self._boxes(frame)) for frame in frames)
+        yield from zip(waiting, self.predictor.stream(images, batch_size), strict=True)
+
+    def _boxes(self, frame: Frame) -> np.ndarray:
+        """Return the usable boxes of a frame; report each other box once per file."""
+        boxes = self.detector(frame)
+        problems = [box_error(box[:4], frame.image.shape) for box in boxes]
+        for box, problem in zip(boxes, problems, strict=True):
+            numbers = ", ".join(f"{number:g}" for number in box[:4])
+            line = f"{frame.source.path}: the box ({numbers}) {problem}; ignored"
+            if problem and line not in self._reported:
+                self._reported.add(line)
+                log.warning("%s", line)
+        return boxes[[problem is None for problem in problems]]

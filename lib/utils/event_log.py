@@ -1,0 +1,47 @@
+"""TensorBoard event files, written synchronously."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
+
+from lib.utils.errors import UserError
+
+
+class EventLog:
+    """A new event file in a folder; an entry is in the file when the call returns.
+
+    tensorboardX's SummaryWriter writes from a thread: a killed run loses entries, and a full disk
+    blocks it forever. Here a full disk is a UserError.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            number = sum(1 for _ in folder.glob("events.*"))  # names have a resolution of seconds
+            self._file = EventsWriter(str(folder / "events"), f".{number:04d}")
+        except OSError as error:
+            raise self._write_error(error) from error
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        """Write a number."""
+        self._add(summary.scalar(tag, value), step)
+
+    def add_image(self, tag: str, image: np.ndarray, step: int) -> None:
+        """Write an image, uint8 [H, W, 3]."""
+        self._add(summary.image(tag, image, dataformats="HWC"), step)
+
+    def _add(self, content: Summary, step: int) -> None:
+        try:
+            self._file.write_event(Event(summary=content, step=step, wall_time=time.time()))
+            self._file.flush()
+        except OSError as error:
+            raise self._write_error(error) from error
+
+    def _write_error(self, error: OSError) -> UserError:
+        return UserError(f"cannot write logs in {self.folder}: {error.strerror or error}")

@@ -1,0 +1,54 @@
+"""Counted multiply-adds are those of the formulas, for every network."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from lib.analysis.macs import count_macs, macs_by_module
+from lib.models import build_model
+
+MakeCfg = Callable[..., CfgNode]
+SIZE = (64, 48)
+DIM, JOINTS = 32, 16
+
+
+def test_a_network_without_attention_is_counted() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Sequential(nn.Conv2d(8, 2, 1))
+    )
+    macs = macs_by_module(model, SIZE)
+    first, second = 32 * 24 * 3 * 8 * 9, 32 * 24 * 8 * 2
+    assert macs == {"": first + second, "0": first, "1": second, "1.0": second}
+    assert count_macs(model, SIZE) == (first + second) / 1e9
+    assert model.training  # as before
+
+
+@pytest.mark.parametrize("prune", ["none", "connection", "token"])
+def test_layers_cost_what_the_formula_says(prune: str, small_cfg: MakeCfg) -> None:
+    macs = macs_by_module(build_model(small_cfg(PRUNE=prune)), SIZE)
+    alive = [24, 24, 17, 17, 12] if prune == "token" else [24] * 5  # before each layer
+    for layer, visual in enumerate(alive):
+        n = JOINTS + visual
+        queries = JOINTS if layer == 4 else n
+        attention = 2 * n * DIM**2 + 2 * queries * DIM**2 + 2 * queries * n * DIM
+        if prune == "token" and layer in (1, 3):
+            attention += JOINTS * n * DIM  # the weights that choose the tokens
+            queries = JOINTS + alive[layer + 1]
+        mlp = queries * 2 * DIM * 3 * DIM
+        block = f"transformer.blocks.{layer}"
+        assert (macs[f"{block}.attention"], macs[f"{block}.mlp"]) == (attention, mlp)
+        assert macs[block] == attention + mlp  # also if only its halves are called
+    parts = ("backbone", "patches", "transformer", "joint_layers", "head")
+    assert macs[""] == sum(macs[part] for part in parts)
+
+
+def test_counting_leaves_weights_and_mode(small_cfg: MakeCfg) -> None:
+    model = build_model(small_cfg())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    count_macs(model, SIZE)
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name

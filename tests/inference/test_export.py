@@ -1,0 +1,403 @@
+"""An exported file computes what eager computes; a wrong, damaged or hostile one is refused."""
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from lib.config import get_cfg
+from lib.inference import tracing
+from lib.inference.export import crops_of_images, export
+from lib.inference.export_check import Check, compare
+from lib.inference.exported import digest
+from lib.inference.pipeline import Decoding, PixelsToJoints
+from lib.inference.runtimes import load_runner
+from lib.inference.tracing import Outputs
+from lib.models import MODELS, ModelSpec, PoseNetwork, build_model, pruning
+from lib.models.tokenpose import TokenPose
+from lib.utils.checkpoint import save_weights
+from lib.utils.drawing import save_image
+from lib.utils.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+class Exported(NamedTuple):
+    """A file that was exported, and from what."""
+
+    cfg: CfgNode
+    weights: Path
+    path: Path
+    crops: Tensor
+    check: Check
+
+
+def small(prune: str) -> CfgNode:
+    cfg = get_cfg()
+    model = cfg.MODEL
+    model.IMAGE_SIZE, model.HEATMAP_SIZE, model.PATCH_SIZE = [64, 48], [16, 12], [4, 2]
+    model.DIM, model.TRANSFORMER_DEPTH, model.TRANSFORMER_HEADS = 32, 4, 4
+    model.SPARSITY.PRUNE, model.SPARSITY.PRUNE_LAYERS, model.SPARSITY.JOINT_DEPTH = prune, [0, 2], 1
+    return cfg
+
+
+def random_crops(count: int) -> Tensor:
+    return torch.randint(0, 256, (count, 48, 64, 3), dtype=torch.uint8)
+
+
+def export_network(folder: Path, cfg: CfgNode, suffix: str, decode: bool) -> Exported:
+    torch.manual_seed(0)
+    weights, path, crops = folder / "weights.pth", folder / f"network{suffix}", random_crops(3)
+    save_weights(build_model(cfg).state_dict(), weights)
+    file_format = "onnx" if suffix == ".onnx" else "openvino"
+    check = export(cfg, weights, path, crops, file_format=file_format, decode=decode)
+    return Exported(cfg, weights, path, crops, check)
+
+
+@pytest.fixture(scope="module")
+def heatmaps(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_network(tmp_path_factory.mktemp("heatmaps"), small("connection"), ".onnx", False)
+
+
+@pytest.fixture(scope="module")
+def joints(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_network(tmp_path_factory.mktemp("joints"), small("token"), ".onnx", True)
+
+
+@pytest.mark.parametrize("kind", ["heatmaps", "joints"])
+def test_a_right_export_agrees_to_rounding(kind: str, request: pytest.FixtureRequest) -> None:
+    check = request.getfixturevalue(kind).check
+    assert check.agrees
+    assert 0 < check.median <= check.maximum <= 1e-5
+    assert check.joints == (1 if kind == "joints" else None)
+
+
+def test_an_exported_file_runs_as_eager_at_any_batch_size(heatmaps: Exported) -> None:
+    exported = load_runner(heatmaps.cfg, heatmaps.path, CPU)
+    eager = load_runner(heatmaps.cfg, heatmaps.weights, CPU)
+    for count in (1, 2, 5):
+        crops = random_crops(count)
+        with torch.no_grad():
+            torch.testing.assert_close(exported(crops), eager(crops), rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_describes_itself_and_nothing_of_this_machine(joints: Exported) -> None:
+    model = onnx.load_model(joints.path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata["MODEL.SPARSITY.PRUNE"] == '"token"'
+    assert metadata["pruning"] == pruning.PRUNERS["token"].description
+    assert metadata["skeleton"] == "mpii"
+    assert metadata["joint_names"].count(",") == 15
+    assert metadata["outputs"] == "joints, scores"
+    assert [value.name for value in model.graph.output] == ["joints", "scores"]
+    assert model.graph.input[0].name == "images"
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert b".py" not in joints.path.read_bytes()
+    assert sorted(file.name for file in joints.path.parent.iterdir()) == [
+        "network.onnx", "weights.pth", "weights.safetensors",
+    ]  # fmt: skip
+
+
+class Toy(PoseNetwork):
+    """A network without tokens, whose input is not normalised with ImageNet's numbers."""
+
+    def __init__(self, num_joints: int) -> None:
+        super().__init__()
+        self.mean, self.std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+        self.conv = nn.Conv2d(3, num_joints, 5, stride=4, padding=2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv(images)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_network_without_tokens_can_be_exported(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if suffix == ".xml":
+        pytest.importorskip("openvino")
+    monkeypatch.setitem(MODELS, "toy", ModelSpec(build=lambda cfg: Toy(cfg.MODEL.NUM_JOINTS)))
+    cfg = small("none")
+    cfg.MODEL.NAME = "toy"
+    toy = export_network(tmp_path, cfg, suffix, decode=False)
+    assert toy.check.maximum < 1e-5
+    assert load_runner(cfg, toy.path, CPU)(toy.crops).shape == (3, 16, 12, 16)
+    assert b"MODEL.SPARSITY" not in toy.path.read_bytes()
+
+
+def eager_file(network: PixelsToJoints, decode: bool = False) -> Outputs:
+    """A stand-in for an exported file that is `network` in eager, to plant faults in."""
+
+    def run(images: Tensor) -> list[Tensor]:
+        heatmaps, joints, scores = network(images)
+        return [joints, scores, heatmaps] if decode else [heatmaps]
+
+    return run
+
+
+@pytest.fixture(params=["connection", "token"])
+def network(request: pytest.FixtureRequest) -> PixelsToJoints:
+    torch.manual_seed(1)
+    return PixelsToJoints(build_model(small(request.param)), (64, 48), Decoding()).eval()
+
+
+def change_a_weight(network: TokenPose) -> None:
+    network.transformer.blocks[1].mlp[0].weight.data *= 1.01
+
+
+def change_the_normalisation(network: TokenPose) -> None:
+    network.mean = (0.5, 0.5, 0.5)
+
+
+def prune_after_other_layers(network: TokenPose) -> None:
+    network.transformer.prune_layers = (1, 2)
+
+
+def prune_once_more(network: TokenPose) -> None:
+    network.transformer.prune_layers = (0, 1, 2)
+
+
+def keep_fewer(network: TokenPose) -> None:
+    network.transformer.keep_ratio = 0.65
+
+
+def prune_nothing(network: TokenPose) -> None:
+    network.transformer.prune_layers = ()
+
+
+def let_joints_attend_to_all(network: TokenPose) -> None:
+    network.joint_layers.bias.zero_()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        change_a_weight, change_the_normalisation, prune_after_other_layers, prune_once_more,
+        keep_fewer, prune_nothing, let_joints_attend_to_all,
+    ],
+)  # fmt: skip
+def test_a_wrong_network_is_noticed(fault: Callable, network: PixelsToJoints) -> None:
+    wrong, crops = copy.deepcopy(network), random_crops(4)
+    assert compare(network, eager_file(wrong), crops).agrees
+    fault(wrong.heatmaps.network)
+    check = compare(network, eager_file(wrong), crops)
+    assert not check.agrees
+
+
+OUTPUT_FAULTS: dict[str, Callable[[Tensor, Tensor, Tensor], object]] = {
+    "one joint": lambda joints, scores, heatmaps: joints[:, 3, 0].add_(0.1),
+    "x and y": lambda joints, scores, heatmaps: joints.copy_(joints.flip(-1).clone()),
+    "crop pixels": lambda joints, scores, heatmaps: joints.mul_(65 / 64),
+    "NaN joints": lambda joints, scores, heatmaps: joints.fill_(math.nan),
+    "scores": lambda joints, scores, heatmaps: scores.mul_(1.01),
+    "joint order": lambda joints, scores, heatmaps: heatmaps.copy_(heatmaps.roll(1, 1)),
+    "a NaN": lambda joints, scores, heatmaps: heatmaps[-1, 0, 0].fill_(math.nan),
+    "one crop": lambda joints, scores, heatmaps: heatmaps[-1].mul_(1.2),
+}
+
+
+@pytest.mark.parametrize("fault", OUTPUT_FAULTS)
+def test_a_wrong_output_is_noticed(fault: str, network: PixelsToJoints) -> None:
+    def wrong(images: Tensor) -> list[Tensor]:
+        outputs = eager_file(network, decode=True)(images)
+        OUTPUT_FAULTS[fault](*outputs)
+        return outputs
+
+    check = compare(network, wrong, random_crops(4))
+    assert not check.agrees
+
+
+@pytest.mark.parametrize("decoding", [Decoding(refine=False), Decoding(blur_kernel=9)])
+def test_another_decoding_is_noticed(decoding: Decoding, network: PixelsToJoints) -> None:
+    wrong = copy.deepcopy(network)
+    wrong.decoding = decoding
+    check = compare(network, eager_file(wrong, decode=True), random_crops(4))
+    assert not check.agrees
+
+
+def test_swapped_colors_are_noticed(network: PixelsToJoints) -> None:
+    check = compare(network, lambda images: [network.heatmaps(images.flip(-1))], random_crops(4))
+    assert not check.agrees
+
+
+def test_a_tie_that_is_broken_otherwise_is_no_fault(
+    network: PixelsToJoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one crop another connection, or token, is kept than in eager, at every stage."""
+
+    def next_best(scores: Tensor, count: int) -> Tensor:
+        order = scores.argsort(dim=-1, descending=True)
+        return torch.cat((order[..., : count - 1], order[..., count : count + 1]), dim=-1)
+
+    def run(images: Tensor) -> list[Tensor]:
+        with monkeypatch.context() as patch:
+            if len(images) == 1:  # the crop that runs alone
+                patch.setattr(pruning, "topk_indices", next_best)
+            return [network.heatmaps(images)]
+
+    check = compare(network, run, random_crops(4))
+    assert check.maximum > 1e-6
+    assert check.agrees
+
+
+def test_a_wrong_export_is_refused_and_leaves_nothing(
+    heatmaps: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = tracing.trace
+
+    def wrong(module: nn.Module, size: tuple[int, int]) -> Any:
+        module = copy.deepcopy(module)
+        change_a_weight(module.network)
+        return right(module, size)
+
+    monkeypatch.setattr(tracing, "trace", wrong)
+    path = tmp_path / "network.onnx"
+    path.write_bytes(b"the one before")
+    with pytest.raises(UserError, match="not written"):
+        export(
+            heatmaps.cfg, heatmaps.weights, path, heatmaps.crops, file_format="onnx", decode=False
+        )
+    assert path.read_bytes() == b"the one before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def edited(exported: Exported, change: Callable[[Any], object]) -> bytes:
+    """The file's content, changed, with a checksum that is right again."""
+    model = onnx.load_model(exported.path)
+    change(model)
+    for entry in model.metadata_props:
+        if entry.key == "sha256":
+            entry.value = digest(model)
+    return model.SerializeToString()
+
+
+def store_weights_elsewhere(model: Any) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+
+
+def hide_weights_in_an_attribute(model: Any) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "Relu")
+    branch = onnx.GraphProto()
+    branch.initializer.add().external_data.add(key="location", value="/etc/passwd")
+    node.attribute.append(onnx.helper.make_attribute("branch", branch))
+
+
+def give_something_else(model: Any) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "Relu")
+    for other in model.graph.node:
+        other.output[:] = ["x" if name == "heatmaps" else name for name in other.output]
+    node.output[0], before = "heatmaps", node.output[0]
+    for other in model.graph.node:
+        other.input[:] = ["heatmaps" if name == before else name for name in other.input]
+
+
+def set_metadata(key: str, value: str) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        next(entry for entry in model.metadata_props if entry.key == key).value = value
+
+    return change
+
+
+HOSTILE = {
+    "weights elsewhere": (store_weights_elsewhere, "other files"),
+    "weights elsewhere, hidden": (hide_weights_in_an_attribute, "other files"),
+    "no metadata": (lambda model: model.ClearField("metadata_props"), "format missing"),
+    "another format": (set_metadata("format", "1"), "format 1, not 2"),
+    "other pruning": (set_metadata("MODEL.SPARSITY.KEEP_RATIO", "0.5"), "KEEP_RATIO"),
+    "other joints": (set_metadata("skeleton", "coco"), "skeleton coco, not mpii"),
+    "another input": (lambda m: setattr(m.graph.input[0], "name", "x"), "hostile.onnx"),
+    "no such operator": (lambda m: setattr(m.graph.node[3], "op_type", "Evil"), "cannot read"),
+    "another shape": (give_something_else, "not heatmaps"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_file_is_reported_in_one_line(
+    kind: str, heatmaps: Exported, tmp_path: Path
+) -> None:
+    change, message = HOSTILE[kind]
+    path = tmp_path / "hostile.onnx"
+    path.write_bytes(edited(heatmaps, change))
+    with pytest.raises(UserError, match=message) as caught:
+        load_runner(heatmaps.cfg, path, CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_is_noticed(heatmaps: Exported, tmp_path: Path) -> None:
+    path, whole = tmp_path / "damaged.onnx", heatmaps.path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1  # a weight
+    for content, message in (
+        (whole[:-100], "damaged"),
+        (flipped, "checksum"),
+        (b"", "cannot read"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            load_runner(heatmaps.cfg, path, CPU)
+
+
+def test_a_file_that_does_not_fit_the_test_keys_is_refused(
+    heatmaps: Exported, joints: Exported
+) -> None:
+    with pytest.raises(UserError, match="--decode"):
+        load_runner(joints.cfg, joints.path, CPU)
+    for key, value in (("RUNTIME", "compiled"), ("RUNTIME", "openvino"), ("PRECISION", "bf16")):
+        cfg = heatmaps.cfg.clone()
+        cfg.TEST[key] = value
+        with pytest.raises(UserError, match=value):
+            load_runner(cfg, heatmaps.path, CPU)
+
+
+def test_openvino_files_agree_and_need_both_parts(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    exported = export_network(tmp_path, small("connection"), ".xml", decode=False)
+    assert exported.check.maximum <= 1e-5
+    eager = load_runner(exported.cfg, exported.weights, CPU)
+    with torch.no_grad():
+        expected = eager(exported.crops)
+    found = load_runner(exported.cfg, exported.path, CPU)(exported.crops)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    exported.path.with_suffix(".bin").unlink()
+    with pytest.raises(UserError, match=r"network\.bin"):
+        load_runner(exported.cfg, exported.path, CPU)
+
+
+def test_openvino_files_that_decode_give_joints_alone(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    exported = export_network(tmp_path, small("token"), ".xml", decode=True)
+    assert exported.check.joints == 1
+    assert {"network.xml", "network.bin"} <= {file.name for file in tmp_path.iterdir()}
+    assert not list(tmp_path.glob(".*"))
+    model = openvino.Core().read_model(str(exported.path))
+    assert [port.any_name for port in model.outputs] == ["joints", "scores"]
+    with pytest.raises(UserError, match="--decode"):
+        load_runner(exported.cfg, exported.path, CPU)
+
+
+def test_images_are_used_whole(tmp_path: Path) -> None:
+    cfg = get_cfg()
+    cfg.MODEL.IMAGE_SIZE = [64, 48]
+    image = np.zeros((30, 80, 3), dtype=np.uint8)
+    image[:, :, 0] = 200
+    save_image(tmp_path / "a.png", image)
+    save_image(tmp_path / "b.png", image[:1, :1])
+    (tmp_path / "c.txt").write_text("no image")
+    crops, source = crops_of_images(cfg, [tmp_path])
+    assert crops.shape == (2, 48, 64, 3)
+    assert "2 images" in source
+    assert crops[0, 24, [7, 32, 56]].tolist() == [[200, 0, 0]] * 3
+    assert crops[0, 24, [5, 58]].tolist() == [[0, 0, 0]] * 2  # black beyond the image
+    with pytest.raises(UserError, match=r"c\.txt"):
+        crops_of_images(cfg, [tmp_path / "c.txt"])

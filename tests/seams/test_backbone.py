@@ -1,0 +1,64 @@
+"""A backbone of another stride and normalisation under TokenPose; and any timm network by name."""
+
+import pytest
+import torch
+from desk import Desk
+from toy_backbone import ToyBackbone
+
+from lib.config import load_cfg
+from lib.inference.pipeline import PixelsToHeatmaps
+from lib.models import build_model
+from lib.models.backbones import BACKBONES
+from lib.models.tokenpose import TokenPose
+
+TOY = ("MODEL.BACKBONE", "toy", "MODEL.BACKBONE_STRIDE", 8, "MODEL.PATCH_SIZE", [1, 1])
+RESNET = ("MODEL.BACKBONE", "resnet18", "MODEL.BACKBONE_STRIDE", 8, "MODEL.PATCH_SIZE", [2, 2])
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES, "toy", ToyBackbone)
+
+
+def build(desk: Desk, *opts: object) -> TokenPose:
+    model = build_model(load_cfg(desk.yaml, opts))
+    assert isinstance(model, TokenPose)
+    return model
+
+
+@pytest.mark.parametrize(("opts", "tokens"), [(TOY, 4 * 4), (RESNET, 2 * 2)])
+def test_tokens_and_positions_follow_its_stride(desk: Desk, opts: tuple, tokens: int) -> None:
+    model = build(desk, *opts)
+    assert model.transformer.position.table.shape[1] == 16 + tokens
+    features = model.backbone(torch.randn(2, 3, 32, 32))
+    assert features.shape == (2, model.backbone.channels, 4, 4)
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 16, 16, 16)
+
+
+def test_its_input_is_normalised_with_its_own_mean(desk: Desk) -> None:
+    model = build(desk, *TOY)
+    inputs = []
+    model.backbone.register_forward_pre_hook(lambda module, arguments: inputs.append(arguments[0]))
+    crops = torch.tensor([51, 102, 153], dtype=torch.uint8).expand(1, 32, 32, 3)
+    PixelsToHeatmaps(model)(crops)
+    torch.testing.assert_close(inputs[0], torch.zeros(1, 3, 32, 32), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("opts", [TOY, RESNET])
+def test_it_trains(desk: Desk, opts: tuple) -> None:
+    trained = desk.on_cfg("train", *opts, "TRAIN.END_EPOCH", 1)
+    assert trained.code == 0, trained.err
+    tested = desk.on_cfg("test", *opts)
+    assert tested.code == 0, tested.err
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (("MODEL.BACKBONE", "toy"), "toy has features of stride 8"),
+        (("MODEL.BACKBONE", "resnet18", "MODEL.BACKBONE_STRIDE", 1), "stride 2, 4, 8, 16, 32"),
+        (("MODEL.BACKBONE", "resnet81"), "timm has no such network"),
+    ],
+)
+def test_a_wrong_backbone_is_one_line(desk: Desk, opts: tuple, message: str) -> None:
+    desk.on_cfg("train", *opts).fails_with(message)

@@ -1,0 +1,50 @@
+"""Event files hold what was logged as soon as it is logged."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboardX import record_writer
+from tensorboardX.proto.event_pb2 import Event
+
+from lib.utils.errors import UserError
+from lib.utils.event_log import EventLog
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Parse TFRecord frames: length (8 bytes), checksum (4), event, checksum (4)."""
+    data = path.read_bytes()
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        yield Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
+
+
+def test_entries_are_in_the_file_at_once(tmp_path: Path) -> None:
+    """However soon a run starts again."""
+    logs = []  # kept open: closing a file writes what is buffered
+    for run in range(3):
+        logs.append(EventLog(tmp_path / "log"))
+        logs[-1].add_scalar("loss", run + 0.5, run)
+        logs[-1].add_image("image", np.zeros((4, 6, 3), np.uint8), run)
+    files = sorted((tmp_path / "log").iterdir())
+    assert len(files) == 3
+    for run, path in enumerate(files):
+        _, scalar, image = read_events(path)
+        assert (scalar.step, scalar.summary.value[0].tag) == (run, "loss")
+        assert scalar.summary.value[0].simple_value == run + 0.5
+        assert (image.summary.value[0].image.height, image.summary.value[0].image.width) == (4, 6)
+
+
+def test_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_writer, "open_file", lambda path: open("/dev/full", "wb"))  # noqa: SIM115
+    with pytest.raises(UserError, match=r"cannot write logs in .*No space left"):
+        EventLog(tmp_path).add_scalar("loss", 1, 1)
+
+
+def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write logs"):
+        EventLog(tmp_path / "file")
