@@ -15,10 +15,9 @@ from yacs.config import CfgNode
 
 from lib.config import load_cfg
 from lib.config.check import check
-from lib.core.tester import build_decoding
 from lib.dataset import build_skeleton
 from lib.dataset.transforms import box_error, box_to_center_scale, crop_image, crop_matrix
-from lib.inference.pipeline import predict
+from lib.inference.pipeline import build_decoding, predict
 from lib.inference.runtimes import load_runner
 from lib.models import check_model
 from lib.utils.distributed import choose_device

@@ -17,8 +17,7 @@ from lib.analysis.benchmark.plot import growth_plot
 from lib.analysis.benchmark.rows import as_table, growth_rows, time_rows
 from lib.config import load_cfg
 from lib.core.results import write_json
-from lib.inference.precision import PRECISIONS
-from lib.inference.runtimes import RUNTIMES
+from lib.inference.runtimes import PRECISIONS, RUNTIMES
 from lib.models import check_model
 from lib.utils.arguments import command_parser, one_of, overrides, positive, several
 from lib.utils.distributed import describe, init_distributed

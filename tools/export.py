@@ -16,11 +16,11 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser(__doc__)
     parser.add_argument("--format", choices=SUFFIXES, default="onnx", help="default: onnx")
-    parser.add_argument("--decode", action="store_true", help="joints and scores, not heatmaps")
+    parser.add_argument("--decode", action="store_true", help="also give joints and scores")
     parser.add_argument("--out", metavar="FILE", help="default: next to the checkpoint")
     parser.add_argument(
-        "--images", action="append", metavar="FILE|FOLDER",
-        help="images to check on, repeatable; default: the first people of DATASET.TEST_SET",
+        "--images", type=Path, metavar="FILE|FOLDER",
+        help="images to check on; default: the first people of DATASET.TEST_SET",
     )  # fmt: skip
     return parser.parse_intermixed_args()
 

@@ -35,11 +35,6 @@ def write_json(path: str | Path, content: Mapping[str, Any] | Sequence[Any]) -> 
         temporary.write_text(text + "\n")
 
 
-def scalar_tag(name: str) -> str:
-    """Return the TensorBoard tag of an entry of `history.json`: train/loss, test/Mean_0.1, …."""
-    return f"{'train' if name in ('loss', 'lr') else 'test'}/{name.replace('@', '_')}"
-
-
 def _nan_to_none(content: Any) -> Any:  # JSON has no nan
     if isinstance(content, Mapping):
         return {key: _nan_to_none(value) for key, value in content.items()}

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from lib.inference.precision import TYPES
+from lib.inference.runtimes import TYPES
 
 Key = TypeVar("Key")
 Task = Callable[[], object]

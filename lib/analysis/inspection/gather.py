@@ -10,10 +10,9 @@ from yacs.config import CfgNode
 
 from lib.analysis.inspection.attention import joint_mask, record_attention
 from lib.analysis.macs import macs_by_module
-from lib.core.tester import build_decoding
 from lib.dataset import Skeleton, build_skeleton
 from lib.dataset.transforms import box_error, box_to_center_scale, crop_image, crop_matrix
-from lib.inference.pipeline import PixelsToJoints, normalise
+from lib.inference.pipeline import PixelsToJoints, build_decoding, normalise
 from lib.models.pruning import Stage
 from lib.models.tokenpose import TokenPose
 from lib.models.tokenpose_spec import patch_grid
