@@ -20,7 +20,6 @@ def provenance(cfg: CfgNode, dataset: PoseDataset, image_set: str) -> dict[str, 
     """Describe a run on `dataset`, the set `image_set`, in plain values."""
     return {
         "config": cfg.dump(),
-        "seed": cfg.SEED,
         "versions": _versions(),
         "git": _git_state(Path(__file__).parent),
         "data": {

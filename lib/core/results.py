@@ -11,13 +11,10 @@ from yacs.config import CfgNode
 
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_write
-from lib.utils.text import is_valid_path
 
 
 def run_folder(base: str, cfg: CfgNode, run: str) -> Path:
     """Make and return base/<dataset>/<model>/<run>; UserError if it cannot be written."""
-    if run in (".", "..") or not is_valid_path(run):
-        raise UserError(f"{run!r} cannot be the name of a run's folder: rename the YAML file")
     folder = Path(base) / cfg.DATASET.DATASET / cfg.MODEL.NAME / run
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ class Tester:
 
         KeyboardInterrupt, between two batches, once `should_stop` is true in any process.
         """
-        own = predict(
+        predictions = predict(
             run,
             takewhile(lambda batch: not should_stop(), self.loader),
             self.distributed.device,
@@ -64,7 +64,7 @@ class Tester:
         )
         if all_reduce_any([should_stop()], self.distributed)[0]:
             raise KeyboardInterrupt
-        return concatenate(all_gather(own, self.distributed))
+        return concatenate(all_gather(predictions, self.distributed))
 
     def score(self, predictions: Predictions) -> dict[str, float] | None:
         """Return the metric's scores; None if the set has no annotation to score with."""

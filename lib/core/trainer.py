@@ -209,17 +209,19 @@ class Trainer:
     def _resume(self) -> None:
         """Continue from a checkpoint, as AUTO_RESUME and TRAIN.RESUME require.
 
-        AUTO_RESUME has priority: a run that started at TRAIN.CHECKPOINT continues at its own.
+        AUTO_RESUME has priority: a run that started from TRAIN.CHECKPOINT continues from the
+        checkpoint in its folder.
         """
-        own, train = self.folder / "checkpoint.pth", self.cfg.TRAIN
-        paths = training_checkpoint.candidates(own)
+        newest, train = self.folder / "checkpoint.pth", self.cfg.TRAIN
+        paths = training_checkpoint.candidates(newest)
         if not (self.cfg.AUTO_RESUME and paths):
             if not train.RESUME:
                 return
-            paths = [Path(train.CHECKPOINT)] if train.CHECKPOINT else paths or [own]
+            paths = [Path(train.CHECKPOINT)] if train.CHECKPOINT else paths or [newest]
         path, content = training_checkpoint.read(paths)
         if path != paths[0] and self.distributed.is_main:
-            own.replace(own.with_stem("checkpoint_damaged"))  # or it would become the previous one
+            # Otherwise the next checkpoint would keep it as the previous one.
+            newest.replace(newest.with_stem("checkpoint_damaged"))
         self.progress = training_checkpoint.restore(
             content, path, self.state, self.identity, self.provenance
         )

@@ -39,7 +39,7 @@ def save(
     """
     distributed, ema = state.distributed, state.ema
     generators = all_gather(random_states(distributed.device), distributed)
-    bad_images = sorted({i for own in all_gather(progress.bad_images, distributed) for i in own})
+    bad_images = sorted(set().union(*all_gather(progress.bad_images, distributed)))
     if not distributed.is_main:
         return
     content = {
@@ -106,6 +106,8 @@ def restore(
         if state.scaler.is_enabled() and content["scaler"]:
             state.scaler.load_state_dict(content["scaler"])
         progress = Progress(**content["progress"])
+        if min(progress.epoch, progress.step, progress.skipped) < 0:
+            raise ValueError("negative progress")
         generators, distributed = content["random"], state.distributed
         if len(generators) == distributed.world_size:
             restore_random_states(generators[distributed.rank], distributed.device)
