@@ -185,7 +185,7 @@ class Trainer:
             write_json(self.folder / "history.json", progress.history)
             for name in entry.keys() - {"epoch"}:
                 group = "train" if name in ("loss", "lr") else "test"
-                tag = f"{group}/{name.replace('@', '_')}"  # TensorBoard allows no @
+                tag = f"{group}/{name.replace('@', '_')}"  # tensorboardX warns of an @
                 self.writer.add_scalar(tag, entry[name], progress.epoch)
         if scores:
             score = scores[metric.primary]
