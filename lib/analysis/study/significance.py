@@ -1,22 +1,16 @@
 """Confidence intervals of the difference between two networks, paired by people and seeds."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """Difference of two mean scores, and its 95 % interval."""
 
     mean: float
     low: float
     high: float
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
 
 
 def difference(a: np.ndarray, b: np.ndarray, rounds: int = 10_000, seed: int = 0) -> Difference:
