@@ -14,13 +14,9 @@ def growth_plot(rows: Mapping[int, Sequence[Row]]) -> np.ndarray:
         height=3.6, width=6.0, xscale="log", yscale="log", xlabel="visual tokens",
         ylabel="ms per image, fp32, batch 1",
     )  # fmt: skip
-    variants = [(row.runtime, row.prune) for row in next(iter(rows.values()))]
-    modes = list(dict.fromkeys(mode for _, mode in variants))
-    for runtime, mode in variants:
-        times = [
-            next(row.ms_per_image for row in column if (row.runtime, row.prune) == (runtime, mode))
-            for column in rows.values()
-        ]
+    modes = list(dict.fromkeys(row.prune for row in next(iter(rows.values()))))
+    for line in zip(*rows.values(), strict=True):  # the same variants for each number of tokens
+        mode, runtime, times = line[0].prune, line[0].runtime, [row.ms_per_image for row in line]
         axes.plot(
             list(rows), times, marker="o", color=line_style(modes.index(mode))["color"],
             linestyle="-" if runtime == "eager" else "--",

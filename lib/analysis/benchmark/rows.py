@@ -1,9 +1,10 @@
 """Inference and training of a network in every pruning mode: one row each in a table."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from itertools import product
+from math import nan
 from typing import Any, Literal
 
 import torch
@@ -35,10 +36,9 @@ class Row:
     batch: int
     runtime: str
     ms_per_image: float
-    images_per_s: float
     gmacs: float  # of one image
     mparams: float
-    peak_mb: float | None  # of tensors other than the weights; None if PyTorch does not hold them
+    peak_mb: float  # of tensors other than the weights; nan if PyTorch does not hold them
     of_limit: float  # share of the machine's limit that the task reaches
     limit_gflops: float  # the highest rate of a large kernel in the same run
     to_none: float  # how many times as fast as the mode `none`
@@ -81,10 +81,9 @@ def time_rows(
                 batch=batch,
                 runtime=runtime,
                 ms_per_image=1e3 * seconds / batch,
-                images_per_s=batch / seconds,
                 gmacs=gmacs[mode],
                 mparams=sum(weight.numel() for weight in models[mode].parameters()) / 1e6,
-                peak_mb=peak_memory(tasks[runtime, mode], device) if runtime in _TORCH else None,
+                peak_mb=peak_memory(tasks[runtime, mode], device) if runtime in _TORCH else nan,
                 of_limit=2e9 * gmacs[mode] * batch / seconds / limit,
                 limit_gflops=limit / 1e9,
                 to_none=times[runtime, "none"] / seconds,
@@ -121,14 +120,11 @@ def growth_rows(
 
 def as_table(rows: Iterable[Row]) -> str:
     """Return rows as a Markdown table."""
-    columns = [field.name for field in fields(Row)]
-    return markdown_table(columns, ([_as_text(v) for v in asdict(row).values()] for row in rows))
-
-
-def _as_text(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    lines = [
+        [f"{value:.2f}" if isinstance(value, float) else str(value) for value in astuple(row)]
+        for row in rows
+    ]
+    return markdown_table([field.name for field in fields(Row)], lines)
 
 
 def _build_models(cfg: CfgNode, device: torch.device) -> dict[str, PoseNetwork]:
