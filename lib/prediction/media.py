@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = (
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp",
 )  # fmt: skip
-DEFAULT_FRAME_RATE = 25.0  # frames a second, of cameras and files that do not name theirs
+DEFAULT_FRAME_RATE = 25.0  # frames a second, of cameras and files without one
 _ESCAPE = 27  # key code
 
 
@@ -53,10 +53,10 @@ class Frame:
 
 
 def find_sources(inputs: Iterable[str]) -> list[Source]:
-    """Return the sources that the inputs name, each once, in order of names within an input.
+    """Return the sources of the inputs, each once; within an input they are sorted by name.
 
     An input is a file, a folder (its images and videos), a glob pattern or the number of a camera.
-    UserError if an input names nothing.
+    UserError if an input has no source.
     """
     sources = [source for text in inputs for source in _sources_of(text)]
     return list({os.path.realpath(source.path): source for source in sources}.values())
@@ -98,8 +98,8 @@ def silence_codecs() -> None:
 class Video:
     """The frames of a video or camera; iterate once, and close.
 
-    `frame_rate` is in frames a second, `length` the number of frames that the file announces, 0 if
-    it does not. UserError if it cannot be opened.
+    `frame_rate` is in frames a second, `length` the number of frames in the file's header, 0 if
+    unknown. UserError if it cannot be opened.
     """
 
     def __init__(self, source: Source) -> None:

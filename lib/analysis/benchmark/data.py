@@ -44,7 +44,7 @@ def loader_rates(cfg: CfgNode, samples: int = 400, rounds: int = 5) -> dict[str,
 
 
 def decode_ms(cfg: CfgNode, device: torch.device, batch: int = 16, rounds: int = 31) -> float:
-    """Return the milliseconds an image of decoding heatmaps as the configuration asks."""
+    """Return the milliseconds per image of decoding heatmaps as configured by TEST."""
     width, height = cfg.MODEL.HEATMAP_SIZE
     heatmaps = torch.rand(batch, cfg.MODEL.NUM_JOINTS, height, width, device=device)
 

@@ -1,7 +1,7 @@
 """Time and memory of tasks, and the machine's limit.
 
-Tasks take turns, A B C A B C …, and medians are compared: a machine whose speed drifts slows all of
-them alike. The limit is the rate of the fastest large kernel in the same run.
+Tasks are interleaved, A B C A B C …, and medians are compared: a drift of the machine's speed
+affects all of them alike. The limit is the rate of the fastest large kernel in the same run.
 """
 
 import statistics

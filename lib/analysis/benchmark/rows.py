@@ -54,9 +54,9 @@ def time_rows(
     runtimes: Sequence[str] = ("eager",),
     rounds: int = 9,
 ) -> list[Row]:
-    """Time every combination that exists; those of one batch size and precision take turns.
+    """Time every combination that exists; those of one batch size and precision are interleaved.
 
-    `train` is the training step that TRAIN describes, always in eager mode; its work counts as
+    `train` is the training step that TRAIN configures, always in eager mode; its work counts as
     three times the forward's.
     """
     models, size = _build_models(cfg, device), tuple(cfg.MODEL.IMAGE_SIZE)

@@ -31,7 +31,7 @@ class StageResult:
     `kept` are the visual tokens, or with a mask the connections of each visual token, that are
     alive. `connections` bool [HW, HW] is the mask: which visual token (row) attends to which.
     `attended_by` int [HW] is how many visual tokens attend to each; without a mask it is 1, or 0 if
-    the token has left. `saved_gmacs` compares to a network without this stage and later ones.
+    the token is pruned. `saved_gmacs` compares to a network without this stage and later ones.
     """
 
     layer: int
@@ -76,14 +76,14 @@ def box_crop(shape: Sequence[int], box: Box | None, size: tuple[int, int]) -> np
     None is the whole image. UserError if the box has no size or lies outside the image.
     """
     x, y, width, height = box or (0.0, 0.0, shape[1], shape[0])
-    fault = box_error((x, y, width, height), shape)
-    if fault:
-        raise UserError(f"--box {x:g},{y:g},{width:g},{height:g} {fault}")
+    problem = box_error((x, y, width, height), shape)
+    if problem:
+        raise UserError(f"--box {x:g},{y:g},{width:g},{height:g} {problem}")
     return crop_matrix(*box_to_center_scale((x, y, width, height), size), 0.0, size)
 
 
 def inspect(cfg: CfgNode, model: TokenPose, image: np.ndarray, box: Box | None) -> Inspection:
-    """Find the person in the box of an image, uint8 RGB, and record what the network does.
+    """Predict the person in the box of an image, uint8 RGB, and record attention and pruning.
 
     The network runs once, in fp32, without the flip test.
     """

@@ -29,7 +29,7 @@ def plots(result: Inspection) -> dict[str, np.ndarray]:
 
 
 def attention_plot(result: Inspection, layer: int, joint: int) -> np.ndarray:
-    """Draw a joint's attention in a layer over the image; patches that have left are covered.
+    """Draw a joint's attention in a layer over the image; pruned patches are covered.
 
     Colors span the weights of the layer's tokens; the root makes small weights visible.
     """

@@ -56,8 +56,8 @@ def _draw_accuracy(runs: Sequence[Run], metric: Metric) -> Figure:
     """Draw the percent of joints with an error within each threshold."""
     thresholds = np.linspace(0, metric.threshold, 51)
     curves = {
-        index: metric.curves(done.predictions, done.dataset, thresholds)
-        for index, done in _evaluations(runs).items()
+        index: metric.curves(evaluation.predictions, evaluation.dataset, thresholds)
+        for index, evaluation in _evaluations(runs).items()
     }
     parts = list(next(iter(curves.values())))
     label = f"threshold ({metric.error_unit})"
@@ -74,7 +74,7 @@ def _draw_errors(runs: Sequence[Run], metric: Metric) -> Figure:
     """Draw a histogram of errors for each part; its legend has the percent beyond it."""
     bins = np.linspace(0, metric.max_error, 21)
     evaluations = _evaluations(runs)
-    errors = {i: metric.errors(done.predictions, done.dataset) for i, done in evaluations.items()}
+    errors = {i: metric.errors(one.predictions, one.dataset) for i, one in evaluations.items()}
     parts = metric.parts(next(iter(evaluations.values())).dataset.skeleton)
     xlabel = f"error ({metric.error_unit}; dotted: the threshold of {metric.name})"
     ylabel = f"joints (%) per {bins[1]:g} {metric.error_unit}"
@@ -92,7 +92,7 @@ def _draw_errors(runs: Sequence[Run], metric: Metric) -> Figure:
 
 
 def _evaluations(runs: Sequence[Run]) -> dict[int, Evaluation]:
-    """The evaluations that there are, by the index of their run."""
+    """The evaluations by the index of their run."""
     return {index: run.evaluation for index, run in enumerate(runs) if run.evaluation}
 
 

@@ -1,11 +1,10 @@
-"""What a run left on disk: the history of its training, and its last test."""
+"""Reading runs from disk: the history of the training, and the last test."""
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from yacs.config import CfgNode
@@ -68,17 +67,19 @@ def read_runs(folders: Sequence[Path], data_dir: str | None = None) -> tuple[lis
         if run.metric and run.evaluation
     }
     if len(kinds) > 1:
-        raise UserError(f"the runs have different metrics ({', '.join(kinds)}): plot them apart")
+        raise UserError(
+            f"the runs have different metrics ({', '.join(kinds)}): plot them separately"
+        )
     several_sets = len({run.data for run in runs if run.data}) > 1
     if several_sets:
-        notes.append("not all runs were tested on the same people: their scores do not compare")
+        notes.append("not all runs were tested on the same people: their scores are not comparable")
     for run, name in zip(runs, run_names([run.folder for run in runs]), strict=True):
         run.name = f"{name} ({run.data or 'not tested'})" if several_sets else name
     return runs, notes
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """Name folders by their path below the folder that holds all; one alone by two parts."""
+    """Name folders by their path below their common folder; a single one by its last two names."""
     paths = [folder.resolve() for folder in folders]
     if len(paths) < 2:
         return ["/".join(path.parts[-2:]) for path in paths]
@@ -143,17 +144,9 @@ def _read_test(run: Run, path: Path, data_dir: str | None) -> None:
 def _read_config(dump: str, path: Path) -> CfgNode:
     """A configuration that a run dumped; keys that this version does not know are ignored."""
     cfg = get_cfg()
-    _merge_known(cfg, parse_yaml(dump, f"{path}: `config`"))
+    cfg.set_new_allowed(True)
+    cfg.merge_from_other_cfg(CfgNode(parse_yaml(dump, f"{path}: `config`")))
     return cfg
-
-
-def _merge_known(cfg: CfgNode, values: Mapping[Any, Any]) -> None:
-    for name, value in values.items():
-        default = cfg.get(name)
-        if isinstance(default, CfgNode) and isinstance(value, Mapping):
-            _merge_known(default, value)
-        elif type(value) is type(default):
-            cfg[name] = value
 
 
 def _read_evaluation(

@@ -22,12 +22,12 @@ def difference(a: np.ndarray, b: np.ndarray, rounds: int = 10_000, seed: int = 0
     assert a.shape == b.shape, (a.shape, b.shape)
     seeds, people, _ = a.shape
     generator = np.random.default_rng(seed)
-    drawn = np.empty(rounds)
+    samples = np.empty(rounds)
     for number in range(rounds):
         counts = np.bincount(generator.integers(people, size=people), minlength=people)
         by_seed = _scores(b, counts) - _scores(a, counts)
-        drawn[number] = by_seed[generator.integers(seeds, size=seeds)].mean()
-    low, high = np.percentile(drawn, (2.5, 97.5))
+        samples[number] = by_seed[generator.integers(seeds, size=seeds)].mean()
+    low, high = np.percentile(samples, (2.5, 97.5))
     everyone = np.ones(people)
     mean = (_scores(b, everyone) - _scores(a, everyone)).mean()
     return Difference(float(mean), float(low), float(high))
