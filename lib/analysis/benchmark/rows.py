@@ -1,16 +1,18 @@
 """Inference and training of a network in every pruning mode: one row each in a table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import partial
 from itertools import product
 from math import nan
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from lib.analysis.benchmark.data import changed_cfg
 from lib.analysis.benchmark.measure import Task, peak_memory, times_and_limit
 from lib.analysis.macs import count_macs
 from lib.core.trainer import build_train_state
@@ -21,6 +23,7 @@ from lib.models.pruning import prune_modes
 from lib.models.tokenpose_spec import patch_grid
 from lib.utils.distributed import Distributed
 from lib.utils.errors import UserError
+from lib.utils.plot import FONT, line_style, new_panels, render
 from lib.utils.text import markdown_table
 
 _TORCH = ("eager", "compiled")  # runtimes whose memory PyTorch knows
@@ -109,13 +112,33 @@ def growth_rows(
         raise UserError(f"MODEL.NAME = {cfg.MODEL.NAME!r}: this network has no patches to vary")
     rows = {}
     for patch in patches:
-        finer = _changed(cfg, "MODEL.PATCH_SIZE", [patch, patch])
+        finer = changed_cfg(cfg, "MODEL.PATCH_SIZE", [patch, patch])
         width, height = patch_grid(finer)
         rows[width * height] = time_rows(
             finer, device, "infer", precisions=("fp32",), batches=(1,), runtimes=runtimes,
             rounds=rounds,
         )  # fmt: skip
     return rows
+
+
+def growth_plot(rows: Mapping[int, Sequence[Row]]) -> np.ndarray:
+    """Draw ms per image against visual tokens, a line for each pruning mode; uint8 RGB."""
+    figure, (axes,) = new_panels(
+        height=3.6, width=6.0, xscale="log", yscale="log", xlabel="visual tokens",
+        ylabel="ms per image, fp32, batch 1",
+    )  # fmt: skip
+    modes = list(dict.fromkeys(row.prune for row in next(iter(rows.values()))))
+    for line in zip(*rows.values(), strict=True):  # the same variants for each number of tokens
+        mode, runtime, times = line[0].prune, line[0].runtime, [row.ms_per_image for row in line]
+        axes.plot(
+            list(rows), times, marker="o", color=line_style(modes.index(mode))["color"],
+            linestyle="-" if runtime == "eager" else "--",
+            label=f"{mode}, {runtime}: {times[-1]:.3g} ms",
+        )  # fmt: skip
+    axes.set_xticks(list(rows), [str(count) for count in rows])
+    axes.set_xticks([], minor=True)
+    axes.legend(frameon=False, fontsize=FONT)
+    return render(figure)
 
 
 def as_table(rows: Iterable[Row]) -> str:
@@ -133,23 +156,15 @@ def _build_models(cfg: CfgNode, device: torch.device) -> dict[str, PoseNetwork]:
     models = {}
     for mode in prune_modes() if prunes else ("none",):
         torch.manual_seed(0)
-        model = build_model(_changed(cfg, "MODEL.SPARSITY.PRUNE", mode)).eval()
+        model = build_model(changed_cfg(cfg, "MODEL.SPARSITY.PRUNE", mode)).eval()
         models[mode] = model.to(device).to(memory_format=torch.channels_last)
     return models
-
-
-def _changed(cfg: CfgNode, *pairs: Any) -> CfgNode:
-    """Return a copy of the configuration with other values: key, value, key, value, …."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.merge_from_list(list(pairs))
-    return cfg
 
 
 def _training_step(cfg: CfgNode, model: PoseNetwork, crops: Tensor, precision: str) -> Task:
     """The step of a real training, on people with random joints."""
     batch, size = len(crops), torch.tensor(cfg.MODEL.IMAGE_SIZE)
-    cfg = _changed(cfg, "TRAIN.PRECISION", precision, "TRAIN.BATCH_SIZE_PER_GPU", batch)
+    cfg = changed_cfg(cfg, "TRAIN.PRECISION", precision, "TRAIN.BATCH_SIZE_PER_GPU", batch)
     distributed, skeleton = Distributed(crops.device), build_skeleton(cfg)
     state = build_train_state(cfg, model, distributed, skeleton, steps_per_epoch=1000)
     state.train_mode()

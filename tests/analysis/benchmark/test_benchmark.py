@@ -11,8 +11,7 @@ from yacs.config import CfgNode
 
 from lib.analysis.benchmark.data import decode_ms, loader_rates
 from lib.analysis.benchmark.measure import interleave, peak_memory
-from lib.analysis.benchmark.plot import growth_plot
-from lib.analysis.benchmark.rows import as_table, growth_rows, time_rows
+from lib.analysis.benchmark.rows import as_table, growth_plot, growth_rows, time_rows
 from lib.dataset.synthetic.people import make_synthetic
 from lib.models import MODELS, ModelSpec, PoseNetwork
 from lib.models.pruning import PRUNERS, TokenPruner
