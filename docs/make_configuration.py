@@ -4,13 +4,14 @@
 """
 
 import ast
+import inspect
 import io
 import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.config import default
+from lib.config.default import get_cfg
 from lib.utils.text import markdown_table
 
 _INTRODUCTION = """# Configuration
@@ -39,7 +40,7 @@ def reference() -> str:
     """Return the page: one table per section, the keys without a section first."""
     titles = {"": "Output and devices"}
     rows: dict[str, list[list[str]]] = {"": []}
-    source = Path(default.__file__).read_text()
+    source = Path(inspect.getfile(get_cfg)).read_text()
     for key, default, meaning in read_entries(source):
         if default == "Node()":
             titles[key], rows[key] = f"{key}: {meaning}", []

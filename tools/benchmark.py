@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 
 from lib.analysis.benchmark.data import decode_ms, loader_rates
-from lib.analysis.benchmark.plot import growth_plot
-from lib.analysis.benchmark.rows import as_table, growth_rows, time_rows
+from lib.analysis.benchmark.rows import as_table, growth_plot, growth_rows, time_rows
 from lib.config import load_cfg
 from lib.core.results import write_json
 from lib.inference.precision import PRECISIONS
