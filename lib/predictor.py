@@ -41,11 +41,11 @@ class Person:
 
 
 class Predictor:
-    """Finds the joints of people whose boxes are known.
+    """Predicts the joints of people in given boxes.
 
     `cfg` is a configuration or the path of a YAML file; its TEST keys choose runtime, precision,
-    flip test and decoding. `checkpoint` is what TEST.MODEL_FILE may be. The default device is the
-    first of GPUS, or the CPU. UserError if a key or a file is wrong.
+    flip test and decoding. `checkpoint` is any file that TEST.MODEL_FILE takes. The default device
+    is the first of GPUS, or the CPU. UserError if a key or a file is wrong.
     """
 
     def __init__(

@@ -11,8 +11,7 @@ import os
 import torch
 
 from lib.analysis.benchmark.data import decode_ms, loader_rates
-from lib.analysis.benchmark.plot import growth_plot
-from lib.analysis.benchmark.rows import as_table, growth_rows, time_rows
+from lib.analysis.benchmark.rows import as_table, growth_plot, growth_rows, time_rows
 from lib.config import load_cfg
 from lib.inference.runtimes import PRECISIONS, RUNTIMES
 from lib.models import check_model
