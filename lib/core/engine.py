@@ -228,10 +228,12 @@ def train_epoch(
                 progress.loss_count += 1
                 if progress.step % print_every == 0 or progress.step == steps:
                     accuracy = heatmap_accuracy(result.output, result.target)[1].item()
+                    speed = images / (time.perf_counter() - start)
+                    left = (steps - progress.step) * len(batch["image"]) / speed
                     line = (
                         f"loss {progress.loss:.6f}, accuracy {accuracy:.3f}, "
                         f"lr {state.scheduler.get_last_lr()[0]:.2e}, "
-                        f"{images / (time.perf_counter() - start):.0f} images/s"
+                        f"{speed:.0f} images/s, {tqdm.format_interval(left)} left"
                     )
                     bar.set_postfix_str(line)
                     log.info("%s step %d/%d: %s", title, progress.step, steps, line)
