@@ -47,24 +47,15 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, size = self.epoch, self.batch_size * self.world_size
-        order = self._order(epoch)
-        steps = [order[i * size : (i + 1) * size] for i in range(self.step, len(self))]
-        own = (step.reshape(self.world_size, -1)[self.rank].tolist() for step in steps)
-        return iter([[(epoch, index) for index in batch] for batch in own])
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Return all indices in order, padded so that all processes have equally many."""
         order = np.arange(self.length)
         if self.shuffle:
             # The spawn key makes these numbers independent of those that augment the samples.
             sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
             order = np.random.default_rng(sequence).permutation(self.length)
-        return np.resize(order, math.ceil(self.length / self.world_size) * self.world_size)
-
-
-def evaluation_order(length: int, rank: int = 0, world_size: int = 1) -> range:
-    """Return the indices of one process: in order, each in exactly one process."""
-    return range(length * rank // world_size, length * (rank + 1) // world_size)
+        order = np.resize(order, math.ceil(self.length / self.world_size) * self.world_size)
+        steps = [order[i * size : (i + 1) * size] for i in range(self.step, len(self))]
+        own = (step.reshape(self.world_size, -1)[self.rank].tolist() for step in steps)
+        return iter([[(epoch, index) for index in batch] for batch in own])
 
 
 class PoseLoader(DataLoader):
@@ -127,9 +118,9 @@ def build_test_loader(
     cfg: CfgNode, dataset: PoseDataset, rank: int = 0, world_size: int = 1
 ) -> PoseLoader:
     """Return this process's part of `dataset` in batches, in order, each sample once in total."""
-    order = evaluation_order(len(dataset), rank, world_size)
-    size = cfg.TEST.BATCH_SIZE_PER_GPU
-    return PoseLoader(dataset, batch_size=size, sampler=order, **_worker_options(cfg))
+    length, size = len(dataset), cfg.TEST.BATCH_SIZE_PER_GPU
+    own = range(length * rank // world_size, length * (rank + 1) // world_size)
+    return PoseLoader(dataset, batch_size=size, sampler=own, **_worker_options(cfg))
 
 
 def _worker_options(cfg: CfgNode) -> dict[str, Any]:

@@ -117,21 +117,6 @@ def test_every_dataset_builds(cfg: CfgNode, name: str, root: Path) -> None:
     assert not dataset[0]["visible"].any()
 
 
-def test_select_data_applies_to_training_only(
-    cfg: CfgNode, person: dict[str, Any], root: Path, one_line: Callable[..., None]
-) -> None:
-    annotation = root / "annot"
-    far = {**person, "image": "0.jpg", "center": [500, 61]}
-    for image_set in ("train", "valid"):
-        write(annotation / f"{image_set}.json", [far, {**person, "image": "1.jpg"}])
-    assert len(build_dataset(cfg, "train")) == 2
-    cfg.DATASET.SELECT_DATA = True
-    assert [record.image for record in build_dataset(cfg, "train").records] == ["1.jpg"]
-    assert len(build_dataset(cfg, "test")) == 2
-    write(annotation / "train.json", [far])
-    one_line(lambda: build_dataset(cfg, "train"), "train.json", "DATASET.SELECT_DATA")
-
-
 def test_wrong_keys_are_named(cfg: CfgNode, one_line: Callable[..., None]) -> None:
     cfg.DATASET.DATASET = "coco"
     one_line(lambda: build_dataset(cfg, "train"), "DATASET.DATASET", "coco", "mpii")
@@ -155,7 +140,7 @@ def test_the_next_readable_person_replaces_an_unreadable_one(
     one_line(lambda: build_dataset(cfg, "train")[5], "5.jpg")
     cfg.DATASET.SKIP_BAD_IMAGES = 1
     dataset = build_dataset(cfg, "train")
-    assert_same(dataset[5], dataset[0] | {"asked": 5})
+    assert_same(dataset[5], dataset[0] | {"requested": 5})
     one_line(lambda: build_dataset(cfg, "test")[5], "5.jpg")
     for path in (root / "images").iterdir():
         path.unlink()

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.dataset.mpii import CENTER_SHIFT, MAX_COORDINATE
+from lib.dataset.mpii import CENTER_SHIFT
 from lib.dataset.release.mpii import Person, Release
 from lib.dataset.skeleton import MPII
-from lib.dataset.transforms import PIXELS_PER_SCALE
+from lib.dataset.transforms import MAX_COORDINATE, PIXELS_PER_SCALE
 from lib.utils.errors import UserError
 from lib.utils.mat import read_mat
 
