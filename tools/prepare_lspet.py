@@ -16,7 +16,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--images", type=Path, required=True, help="folder of its images, or a .zip of them")
     add("--out", type=Path, required=True, help="folder to write, such as data/lspet")
     add("--valid", type=Path, help="valid.json with the people to test on (default: a tenth)")
-    add("--allow-missing", action="store_true", help="leave out people whose image is missing")
+    add("--allow-missing", action="store_true", help="exclude people whose image is missing")
     add("--overwrite", action="store_true", help="replace existing annotation in --out")
     return parser.parse_args()
 

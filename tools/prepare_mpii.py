@@ -23,10 +23,10 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--separate-images",
         action="store_true",
-        help="leave people out of train who share an image with a person of valid, "
+        help="exclude training people who share an image with a person of valid, "
         "as the published train.json does",
     )
-    add("--allow-missing", action="store_true", help="leave out people whose image is missing")
+    add("--allow-missing", action="store_true", help="exclude people whose image is missing")
     add("--overwrite", action="store_true", help="replace existing annotation in --out")
     return parser.parse_args()
 
