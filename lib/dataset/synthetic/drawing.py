@@ -61,12 +61,18 @@ def draw_scene(
 ) -> np.ndarray:
     """Draw a person with background and occluders, uint8 [image_size, image_size, 3], BGR.
 
-    `origin` and `size` as in `draw_person`.
+    `origin` and `size` as in `draw_person`. Blur, exposure and noise are those of a camera.
     """
     image = draw_background(rng, image_size)
     draw_person(image, pose, sample_look(rng, _mean_color(image)), origin, size)
-    draw_occluders(rng, image, origin, size)
-    return _photograph(rng, image)
+    for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):  # occluders
+        center = origin + rng.normal(0, 2, 2) * size
+        color = _mean_color(image) + rng.normal(0, 45, 3)
+        _draw_shape(rng, image, center, size * rng.uniform(0.4, 1.4), color)
+    image = cv2.GaussianBlur(image, (0, 0), image_size / 112 * rng.uniform(0.25, 0.6))
+    grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(1, 5)
+    image = image * rng.uniform(0.85, 1.12) + rng.normal(0, 6) + grain
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def draw_person(image: np.ndarray, pose: Pose, look: Look, origin: np.ndarray, size: float) -> None:
@@ -101,14 +107,6 @@ def draw_background(rng: Generator, size: int) -> np.ndarray:
         noise = rng.normal(0, rng.uniform(2, 10), (cells, cells, 3)).astype(np.float32)
         image += cv2.resize(noise, (size, size))
     return image.clip(0, 255).astype(np.uint8)
-
-
-def draw_occluders(rng: Generator, image: np.ndarray, origin: np.ndarray, size: float) -> None:
-    """Draw up to two objects in front of a person whose pelvis is at `origin` (x, y, pixels)."""
-    for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):
-        center = origin + rng.normal(0, 2, 2) * size
-        color = _mean_color(image) + rng.normal(0, 45, 3)
-        _draw_shape(rng, image, center, size * rng.uniform(0.4, 1.4), color)
 
 
 def _mean_color(image: np.ndarray) -> np.ndarray:
@@ -163,10 +161,9 @@ def _limbs(pose: Pose, look: Look) -> Iterator[Part]:
 def _arm(joints: np.ndarray, fingers: np.ndarray, look: Look, watch: bool) -> Part:
     _, elbow, wrist = joints
     radii = np.array([0.21, 0.16, 0.11]) * look.girth
-    upper_arm, forearm = _bones(joints, radii)
     hand = _hull((wrist, radii[2]), (fingers, 0.12))
-    sleeve = _cloth(joints, radii, look.sleeve)
-    layers = [([upper_arm, forearm, hand], look.skin), (sleeve, look.shirt)]
+    arm = ([*_bones(joints, radii), hand], look.skin)
+    layers = [arm, (_cloth(joints, radii, look.sleeve), look.shirt)]
     if watch:
         band = [(elbow + share * (wrist - elbow), radii[2] + 0.03) for share in (0.88, 0.98)]
         layers.append(([_hull(*band)], np.full(3, 35.0)))
@@ -309,12 +306,3 @@ def _draw_shape(
     stretched = outline * [1, rng.uniform(0.5, 1.3)]
     for share, shade in ((1, 0.8), (0.88, 1)):
         _fill(image, center + radius * share * stretched @ turn, color * shade)
-
-
-def _photograph(rng: Generator, image: np.ndarray) -> np.ndarray:
-    """Add blur, exposure and noise of a camera."""
-    size = len(image)
-    image = cv2.GaussianBlur(image, (0, 0), size / 112 * rng.uniform(0.25, 0.6))
-    grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(1, 5)
-    image = image * rng.uniform(0.85, 1.12) + rng.normal(0, 6) + grain
-    return image.clip(0, 255).astype(np.uint8)
