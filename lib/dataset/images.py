@@ -29,14 +29,14 @@ class ImageFolder:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise UserError(f"{self.folder}: there is no such folder of images")
+            raise UserError(f"{self.folder}: no such folder of images; see DATASET.ROOT")
 
     def read(self, name: str) -> bytes:
         """Return the file's content; UserError if it is missing or outside the folder."""
         return self._access(name, Path.read_bytes)
 
     def fingerprint(self, name: str) -> int:
-        """Return the file's size, which may tell another image apart without reading it."""
+        """Return the size in bytes, which mostly differs for another image, without reading it."""
         return self._access(name, lambda path: path.stat().st_size)
 
     def _access(self, name: str, read: Callable[[Path], T]) -> T:
@@ -58,7 +58,7 @@ class ImageZip:
         self._handle: zipfile.ZipFile | None = None
         self._owner = -1
         if not self.path.is_file():
-            raise UserError(f"{self.path}: there is no such zip file of images")
+            raise UserError(f"{self.path}: no such zip file of images; see DATASET.ROOT")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None}
@@ -76,7 +76,7 @@ class ImageZip:
         try:
             return read(self._open(), entry)
         except KeyError:
-            raise UserError(f"{self.path}: there is no entry {entry!r} in the zip file") from None
+            raise UserError(f"{self.path}: the zip file has no entry {entry!r}") from None
         except Exception as error:  # zipfile raises many types on a damaged or encrypted file
             raise UserError(
                 f"{self.path}: cannot read {entry!r} from the zip file ({error})"
@@ -92,7 +92,7 @@ ImageSource = ImageFolder | ImageZip
 
 
 def _inside(name: str, source: Path) -> str:
-    """Return `name` if it stays inside its source; UserError for `../x`, `/x`, `C:x` and such."""
+    """Return `name` if it stays inside its source; UserError for `../x`, `/x` or `C:x`."""
     parts = name.replace("\\", "/").split("/")
     if ".." in parts or parts[0] == "" or ":" in parts[0]:
         raise UserError(f"{source}: the image name {name!r} must be a path inside it")

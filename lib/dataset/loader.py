@@ -22,10 +22,10 @@ from lib.utils.errors import UserError
 class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
     """Training order: batches of (epoch, index), so that workers know the epoch as well.
 
-    The order depends only on (seed, epoch). Each of `world_size` processes gets one part of every
-    step's batch, the micro-batches that one process with as many TRAIN.ACCUMULATE computes one
-    after the other (except in a short last step). All processes get equally many samples, for which
-    the first ones may be repeated.
+    The order depends only on (seed, epoch). The samples of a step are split among
+    `world_size` processes as among the micro-batches of one process with as many TRAIN.ACCUMULATE
+    (except in a short last step). All processes get equally many samples; the first ones may be
+    repeated for that.
     """
 
     length: int
@@ -54,8 +54,8 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
             order = np.random.default_rng(sequence).permutation(self.length)
         order = np.resize(order, math.ceil(self.length / self.world_size) * self.world_size)
         steps = [order[i * size : (i + 1) * size] for i in range(self.step, len(self))]
-        own = (step.reshape(self.world_size, -1)[self.rank].tolist() for step in steps)
-        return iter([[(epoch, index) for index in batch] for batch in own])
+        batches = (step.reshape(self.world_size, -1)[self.rank].tolist() for step in steps)
+        return iter([[(epoch, index) for index in batch] for batch in batches])
 
 
 class PoseLoader(DataLoader):
@@ -117,10 +117,10 @@ def build_train_loader(
 def build_test_loader(
     cfg: CfgNode, dataset: PoseDataset, rank: int = 0, world_size: int = 1
 ) -> PoseLoader:
-    """Return this process's part of `dataset` in batches, in order, each sample once in total."""
+    """Return this process's share of `dataset` in batches, in order, with no sample twice."""
     length, size = len(dataset), cfg.TEST.BATCH_SIZE_PER_GPU
-    own = range(length * rank // world_size, length * (rank + 1) // world_size)
-    return PoseLoader(dataset, batch_size=size, sampler=own, **_worker_options(cfg))
+    indices = range(length * rank // world_size, length * (rank + 1) // world_size)
+    return PoseLoader(dataset, batch_size=size, sampler=indices, **_worker_options(cfg))
 
 
 def _worker_options(cfg: CfgNode) -> dict[str, Any]:

@@ -85,14 +85,14 @@ def test_half_body_is_the_box_around_one_half() -> None:
 
 
 def test_half_body_uses_the_half_that_has_joints() -> None:
-    shown = np.zeros(16, np.float32)
-    shown[[7, 8, 9, 0, 1]] = 1  # two below are too few
+    visible = np.zeros(16, np.float32)
+    visible[[7, 8, 9, 0, 1]] = 1  # two below are too few
     for index in range(20):
-        view = half_body(VIEW, JOINTS, shown, MPII, 1.0, np.random.default_rng([0, 0, index]))
+        view = half_body(VIEW, JOINTS, visible, MPII, 1.0, np.random.default_rng([0, 0, index]))
         np.testing.assert_allclose(view.center, JOINTS[7:10].mean(0), rtol=1e-6)
-    shown[:] = 0
-    shown[[0, 9]] = 1
-    assert half_body(VIEW, JOINTS, shown, MPII, 1.0, np.random.default_rng([0, 0, 0])) is VIEW
+    visible[:] = 0
+    visible[[0, 9]] = 1
+    assert half_body(VIEW, JOINTS, visible, MPII, 1.0, np.random.default_rng([0, 0, 0])) is VIEW
 
 
 def test_joints_at_one_point_still_have_a_crop() -> None:
@@ -108,5 +108,5 @@ def test_mirrored_view_is_the_family_s() -> None:
     view = View(VIEW.center, VIEW.scale, rotation=20.0, mirrored=True)
     mirrored_center = (399 - VIEW.center[0], VIEW.center[1])  # in an image 400 wide
     family = crop_matrix(mirrored_center, VIEW.scale, -20.0, (64, 48))
-    there = transform_points(np.array([399, 0]) + JOINTS * (-1, 1), family)
-    np.testing.assert_allclose(transform_points(JOINTS, view.matrix((64, 48))), there, atol=1e-9)
+    expected = transform_points(np.array([399, 0]) + JOINTS * (-1, 1), family)
+    np.testing.assert_allclose(transform_points(JOINTS, view.matrix((64, 48))), expected, atol=1e-9)

@@ -30,8 +30,8 @@ def test_a_sample_is_the_crop_with_its_joints(
     assert sample["image"].shape == (48, 32, 3)
     assert sample["image"].dtype == np.uint8
     assert sample["joints"].dtype == sample["visible"].dtype == np.float32
-    there = crop_matrix(record.center, record.scale, 0, (32, 48))
-    np.testing.assert_allclose(sample["joints"], transform_points(record.joints, there), atol=1e-4)
+    matrix = crop_matrix(record.center, record.scale, 0, (32, 48))
+    np.testing.assert_allclose(sample["joints"], transform_points(record.joints, matrix), atol=1e-4)
     np.testing.assert_array_equal(sample["visible"], record.visible)
     np.testing.assert_array_equal(sample["center"], record.center)
     assert sample["index"] == 3
@@ -52,7 +52,7 @@ def test_joints_follow_the_image(cfg: CfgNode, root: Path) -> None:
     write(root / "annot" / "train.json", [{**person, "joints": (joints + 1).tolist()}])
     cfg.MODEL.IMAGE_SIZE, cfg.DATASET.PROB_HALF_BODY = [256, 256], 0.3
     dataset = build_dataset(cfg, "train")
-    order, seen, mirrored = np.array(dataset.skeleton.flip_order), 0, 0
+    order, inside_count, mirrored = np.array(dataset.skeleton.flip_order), 0, 0
     for epoch in range(12):
         sample = dataset[epoch, 0]
         x, y = np.rint(sample["joints"]).astype(int).T
@@ -63,8 +63,8 @@ def test_joints_follow_the_image(cfg: CfgNode, root: Path) -> None:
         assert sum(fits) == 1
         hidden = 5 if fits[1] else 0  # the right ankle becomes the left one
         assert np.flatnonzero(sample["visible"] == 0).tolist() == [hidden]
-        seen, mirrored = seen + inside.sum(), mirrored + fits[1]
-    assert seen > 100
+        inside_count, mirrored = inside_count + inside.sum(), mirrored + fits[1]
+    assert inside_count > 100
     assert 0 < mirrored < 12
 
 
@@ -162,8 +162,8 @@ def test_real_people_are_read(cfg: CfgNode, shared: Path) -> None:
     assert plain.annotation.gt_path is not None
     for index in range(5):
         sample = plain[index]
-        shown = sample["visible"] > 0
+        visible = sample["visible"] > 0
         inside = ((sample["joints"] >= 0) & (sample["joints"] <= 255)).all(1)
-        assert inside[shown].mean() > 0.9
+        assert inside[visible].mean() > 0.9
         assert sample["image"].mean() > 10
         assert varied[0, index]["image"].mean() > 5

@@ -158,10 +158,10 @@ def test_heatmap_cells_are_pixels_of_a_crop_of_the_heatmaps_size(
     points = np.array([[310.0, 120.0], [250.5, 260.25], [280.0, 190.0]])
     box = ((280, 190), (0.9, 1.2), 15)
     crop, cells = (transform_points(points, crop_matrix(*box, size)) for size in (image, heatmap))
-    there = rescale_joints(torch.from_numpy(crop), image, heatmap)
-    np.testing.assert_allclose(there, cells, atol=1e-9)
-    np.testing.assert_allclose(rescale_joints(there, heatmap, image), crop, atol=1e-9)
-    assert rescale_joints(there.float(), heatmap, image).dtype == torch.float32
+    rescaled = rescale_joints(torch.from_numpy(crop), image, heatmap)
+    np.testing.assert_allclose(rescaled, cells, atol=1e-9)
+    np.testing.assert_allclose(rescale_joints(rescaled, heatmap, image), crop, atol=1e-9)
+    assert rescale_joints(rescaled.float(), heatmap, image).dtype == torch.float32
 
 
 @pytest.mark.parametrize("box", [(40, 30, 20, 90), (40, 30, 90, 20)])
