@@ -2,7 +2,7 @@
 
 Sizes are (width, height). Keys with no effect are kept so that published YAML files of the HRNet
 family load; a run logs those that are set. The comments are the text of docs/configuration.md:
-`python -m lib.config.reference > docs/configuration.md`.
+`python docs/make_configuration.py > docs/configuration.md`.
 """
 
 from yacs.config import CfgNode as Node

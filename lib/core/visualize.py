@@ -13,7 +13,7 @@ from lib.utils import drawing
 
 
 def debug_images(cfg: CfgNode, result: StepResult, skeleton: Skeleton) -> dict[str, np.ndarray]:
-    """Draw a training batch as the DEBUG keys say: name -> image uint8 [H, W, 3], RGB.
+    """Draw a training batch as the DEBUG keys require: name -> image uint8 [H, W, 3], RGB.
 
     `gt` and `pred` show annotated and predicted joints, `hm_gt` and `hm_pred` their heatmaps.
     """

@@ -1,4 +1,4 @@
-"""The state step: in parts, clipped, averaged, scaled, and when it must not be taken."""
+"""The training step: micro-batches, clipping, weight average, loss scaling, non-finite values."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +50,7 @@ def weights(state: TrainState) -> dict[str, torch.Tensor]:
 
 
 def change(state: TrainState, people: int = 6) -> float:
-    """Distance that the weights move in a step."""
+    """How far a step moves the weights."""
     before = [weight.detach().clone() for weight in state.model.parameters()]
     state.step(batch(people))
     after = state.model.parameters()
@@ -72,19 +72,19 @@ def test_micro_batches_train_as_the_whole_batch(make: Make, micro_batch: int) ->
 
 
 def test_frozen_norms_keep_their_statistics_and_train(make: Make) -> None:
-    for kind in ("frozen", "own"):
-        state = make(BATCH_NORM=kind)
+    for mode in ("frozen", "own"):
+        state = make(BATCH_NORM=mode)
         norm = state.network.backbone.bn1
         mean, gain = norm.running_mean.clone(), norm.weight.detach().clone()
         state.step(batch())
-        assert torch.equal(mean, norm.running_mean) == (kind == "frozen")
+        assert torch.equal(mean, norm.running_mean) == (mode == "frozen")
         assert not torch.equal(gain, norm.weight)
 
 
 def test_only_a_long_gradient_is_clipped(make: Make) -> None:
-    free = change(make())
-    assert change(make(CLIP_GRAD=free / 4)) == pytest.approx(free / 4, rel=1e-3)
-    assert change(make(CLIP_GRAD=free * 4)) == pytest.approx(free, rel=1e-5)
+    unclipped = change(make())
+    assert change(make(CLIP_GRAD=unclipped / 4)) == pytest.approx(unclipped / 4, rel=1e-3)
+    assert change(make(CLIP_GRAD=unclipped * 4)) == pytest.approx(unclipped, rel=1e-5)
 
 
 def test_the_weight_average_follows_the_weights(make: Make) -> None:
@@ -99,10 +99,10 @@ def test_the_weight_average_follows_the_weights(make: Make) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_nearly_the_same(make: Make, precision: str) -> None:
-    free, half = make(), make(PRECISION=precision)
-    assert free.step(batch()).loss == pytest.approx(half.step(batch()).loss, rel=0.02)
+    full, half = make(), make(PRECISION=precision)
+    assert full.step(batch()).loss == pytest.approx(half.step(batch()).loss, rel=0.02)
     assert half.scaler.is_enabled() == (precision == "fp16")
-    moved = change(free), change(half)
+    moved = change(full), change(half)
     assert moved[0] == pytest.approx(moved[1], rel=0.1)
     assert half.network.head[1].weight.dtype == torch.float32
 

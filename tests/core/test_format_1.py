@@ -1,4 +1,4 @@
-"""Checkpoints of format 1, of the first version: their training continues, their weights load.
+"""Checkpoints of format 1, from the first version: training resumes, weights load.
 
 `tests/fixtures/format_1`: a run of `small.yaml` that was stopped in epoch 1 at step 2 of 3, and the
 history of the same run without a stop.
@@ -32,7 +32,7 @@ def trainer(tmp_path: Path) -> Trainer:
     return Trainer(cfg, Distributed(torch.device("cpu")), tmp_path, tmp_path / "log")
 
 
-def test_the_run_continues_as_if_it_was_never_stopped(trainer: Trainer, tmp_path: Path) -> None:
+def test_the_run_continues_as_if_it_had_not_been_stopped(trainer: Trainer, tmp_path: Path) -> None:
     assert (trainer.progress.epoch, trainer.progress.step) == (1, 2)
     trainer.run()
     old = json.loads((FIXTURE / "history.json").read_text())
@@ -63,6 +63,6 @@ def test_the_weights_load(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_no_key_counts_as_changed(trainer: Trainer) -> None:
-    """Keys of today that format 1 does not have are at their defaults, which is no change."""
+    """Keys that format 1 does not have are at their defaults, which is no change."""
     changed = training_checkpoint.changed_keys(FIXTURE / "checkpoint.pth", trainer.cfg.dump())
     assert changed == ["DATASET.ROOT"]

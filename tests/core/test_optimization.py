@@ -54,12 +54,12 @@ def test_joint_weights_multiply_the_heatmaps() -> None:
 def learning_rates(cfg: CfgNode, steps_per_epoch: int) -> list[float]:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=cfg.TRAIN.LR)
     scheduler = build_scheduler(cfg, optimizer, steps_per_epoch)
-    rates = []
+    values = []
     for _ in range((cfg.TRAIN.END_EPOCH - cfg.TRAIN.BEGIN_EPOCH) * steps_per_epoch):
-        rates.append(optimizer.param_groups[0]["lr"])
+        values.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return rates
+    return values
 
 
 @pytest.mark.parametrize("begin", [0, 2])
@@ -75,11 +75,11 @@ def test_the_learning_rate_warms_up_then_follows_a_cosine() -> None:
     cfg = get_cfg()
     cfg.TRAIN.LR, cfg.TRAIN.LR_END, cfg.TRAIN.WARMUP_STEPS = 1.0, 0.1, 4
     cfg.TRAIN.LR_SCHEDULER, cfg.TRAIN.END_EPOCH = "CosineAnnealingLR", 2
-    rates = learning_rates(cfg, 10)
-    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
-    assert rates[12] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 2)) / 2)
-    assert all(a > b for a, b in pairwise(rates[4:]))
-    assert rates[-1] > 0.1
+    values = learning_rates(cfg, 10)
+    assert values[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert values[12] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 2)) / 2)
+    assert all(a > b for a, b in pairwise(values[4:]))
+    assert values[-1] > 0.1
 
 
 @pytest.mark.parametrize("decay", [0.05, 0.0])

@@ -1,4 +1,4 @@
-"""Runtimes: each runs alone, and gives what eager gives."""
+"""Runtimes give the heatmaps of eager; eager needs none of the others."""
 
 import logging
 import subprocess
@@ -48,8 +48,8 @@ def test_a_checkpoint_runs_on_other_runtimes(runtime: str) -> None:
     model, crops = small(), torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
         expected = build_runner(model, "eager", "fp32", SIZE)(crops)
-        found = build_runner(model, runtime, "fp32", SIZE)(crops)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        actual = build_runner(model, runtime, "fp32", SIZE)(crops)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_missing_compiler_falls_back_to_eager(
@@ -66,7 +66,7 @@ def test_a_missing_compiler_falls_back_to_eager(
     assert "no C++ compiler" in caplog.text
 
 
-def test_a_precision_that_a_runtime_does_not_have_is_refused() -> None:
+def test_a_precision_that_a_runtime_does_not_have_is_rejected() -> None:
     with pytest.raises(UserError, match="onnx computes in fp32"):
         build_runner(small(), "onnx", "bf16", SIZE)
 

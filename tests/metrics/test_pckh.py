@@ -14,7 +14,7 @@ from scipy.io import savemat
 from lib.metrics.pckh import (
     JOINTS,
     PARTS,
-    format_table,
+    PCKh,
     load_gt,
     load_predictions,
     normalised_errors,
@@ -171,7 +171,7 @@ def test_an_error_on_the_threshold_counts() -> None:
 
 
 def test_the_table_has_a_value_in_every_column() -> None:
-    table = format_table({"tokenpose": {"Head": 97.12345, "Mean": float("nan")}})
+    table = PCKh().table({"tokenpose": {"Head": 97.12345, "Mean": float("nan")}})
     assert table.splitlines() == [
         "| Arch | Head | Mean |",
         "| --- | --- | --- |",
@@ -254,7 +254,7 @@ def test_command_prints_the_table_and_writes_json(
     files = ("--gt", tmp_path / "gt.mat", "--pred", tmp_path / "pred.mat")
     evaluate(monkeypatch, *files, "--json", tmp_path / "scores.json")
     scores = pckh(pred, gt)
-    assert capsys.readouterr().out.rstrip("\n") == format_table(
+    assert capsys.readouterr().out.rstrip("\n") == PCKh().table(
         {str(tmp_path / "pred.mat"): scores}
     )
     written = json.loads((tmp_path / "scores.json").read_text())

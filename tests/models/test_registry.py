@@ -57,7 +57,7 @@ def test_a_timm_backbone_works_by_its_name(small_cfg: MakeCfg) -> None:
     assert build_model(cfg)(torch.zeros(2, 3, 48, 64)).shape == (2, 16, 12, 16)
     with pytest.raises(UserError, match="BACKBONE_STRIDE = 3: resnet18 has features of stride 2, "):
         build_model(small_cfg(BACKBONE="resnet18", BACKBONE_STRIDE=3, IMAGE_SIZE=[48, 48]))
-    with pytest.raises(UserError, match="'resnet_18': timm has no such network; use resnet18"):
+    with pytest.raises(UserError, match=r"'resnet_18': .* did you mean resnet18"):
         build_model(small_cfg(BACKBONE="resnet_18"))
 
 

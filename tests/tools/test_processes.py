@@ -1,4 +1,4 @@
-"""Several processes give the same as one; a process that fails ends the others with its error."""
+"""Several processes train and test like one; a failed process ends the others with its error."""
 
 import json
 import os
@@ -45,22 +45,22 @@ def final_weights(desk: Desk) -> dict[str, torch.Tensor]:
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     """Relative distance of two sets of weights, ‖a - b‖/‖a‖."""
     floats = [name for name, value in a.items() if value.is_floating_point()]
-    far = sum((a[name].double() - b[name].double()).square().sum() for name in floats)
-    return (far / sum(a[name].double().square().sum() for name in floats)).sqrt().item()
+    squares = sum((a[name].double() - b[name].double()).square().sum() for name in floats)
+    return (squares / sum(a[name].double().square().sum() for name in floats)).sqrt().item()
 
 
 def test_two_processes_train_and_test_as_one(desk: Desk) -> None:
     one = launch(desk, 1, "train", *FROZEN)  # 21 steps of 8 people (4 in an epoch's last)
     assert one.returncode == 0, one.stderr
-    alone = final_weights(desk)
+    reference = final_weights(desk)
     torch.manual_seed(0)
     begin = build_model(load_cfg(desk.yaml)).state_dict()
-    assert distance(alone, begin) > 1e-3
+    assert distance(reference, begin) > 1e-3
     for shares in ((4, 1), (2, 2)):  # micro-batch, micro-batches per step
         keys = zip(("TRAIN.BATCH_SIZE_PER_GPU", "TRAIN.ACCUMULATE"), shares, strict=True)
         two = launch(desk, 2, "train", *FROZEN, *(word for pair in keys for word in pair))
         assert two.returncode == 0, two.stderr
-        assert distance(alone, final_weights(desk)) <= 1e-6
+        assert distance(reference, final_weights(desk)) <= 1e-6
         assert one.stdout == two.stdout
 
     assert desk.on_cfg("test").code == 0
@@ -84,10 +84,10 @@ def test_two_processes_equal_one_that_accumulates_bit_for_bit(desk: Desk) -> Non
     )  # fmt: skip
     one = launch(desk, 1, "train", *same, "TRAIN.ACCUMULATE", 2)  # 20 steps of 10 people
     assert one.returncode == 0, one.stderr
-    alone = final_weights(desk)
+    reference = final_weights(desk)
     two = launch(desk, 2, "train", *same)
     assert two.returncode == 0, two.stderr
-    assert all(torch.equal(value, alone[name]) for name, value in final_weights(desk).items())
+    assert all(torch.equal(value, reference[name]) for name, value in final_weights(desk).items())
     assert one.stdout == two.stdout
 
 
