@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument(
         "--separate-images",
         action="store_true",
-        help="leave people out of train who share an image with a person of valid, "
+        help="exclude training people who share an image with a person of valid, "
         "as the published train.json does",
     )
     prepare(**vars(parser.parse_args()), read=read_release, log=print)

@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from lib.core.nonfinite import first_bad_gradient, first_bad_layer
 from lib.dataset.heatmap import encode
-from lib.dataset.transforms import crop_to_heatmap
+from lib.dataset.transforms import rescale_joints
 from lib.inference.runtimes import autocast
 from lib.metrics.heatmap_accuracy import heatmap_accuracy
 from lib.models import PoseNetwork
@@ -121,7 +121,7 @@ class TrainState:
         """
         device = self.distributed.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        joints = crop_to_heatmap(batch["joints"], self.image_size, self.heatmap_size)
+        joints = rescale_joints(batch["joints"], self.image_size, self.heatmap_size)
         target, weight = encode(joints, batch["visible"], self.heatmap_size, self.sigma)
         statistics = _statistics(self.model) if self.restore_norms else []
         self.optimizer.zero_grad(set_to_none=True)

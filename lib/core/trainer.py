@@ -144,8 +144,8 @@ class Trainer:
     def _count_bad_images(self, result: StepResult) -> None:
         """Count the people with an unreadable image; UserError above SKIP_BAD_IMAGES."""
         bad_images, limit = self.progress.bad_images, self.cfg.DATASET.SKIP_BAD_IMAGES
-        asked, index = result.batch["asked"], result.batch["index"]
-        for person in asked[asked != index].tolist():
+        requested, index = result.batch["requested"], result.batch["index"]
+        for person in requested[requested != index].tolist():
             if person in bad_images:
                 continue
             bad_images.append(person)

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from lib.dataset import Skeleton
 from lib.dataset.heatmap import decode, flip_heatmaps
 from lib.dataset.predictions import Predictions, concatenate
-from lib.dataset.transforms import crop_matrix, heatmap_to_crop, transform_points
+from lib.dataset.transforms import crop_matrix, rescale_joints, transform_points
 from lib.models import PoseNetwork
 
 # Crops uint8 [B, h, w, 3] -> heatmaps [B, J, h', w'], fp32; see `lib.inference.runtimes`.
@@ -80,7 +80,7 @@ class PixelsToJoints(nn.Module):
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Heatmaps [B, J, h', w'] -> joints and scores."""
         cells, scores = decode(heatmaps, self.decoding.blur_kernel, self.decoding.refine)
-        return heatmap_to_crop(cells, self.size, heatmaps.shape[:1:-1]), scores
+        return rescale_joints(cells, heatmaps.shape[:1:-1], self.size), scores
 
 
 def predict_heatmaps(run: Runner, images: Tensor, flip_order: Sequence[int] | None) -> Tensor:

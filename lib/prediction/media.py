@@ -152,7 +152,6 @@ def video_writer(
     MPEG-4 cuts odd sides by a pixel. UserError if this OpenCV cannot write such a file.
     """
     with atomic_write(path) as temporary:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
         code = cv2.VideoWriter.fourcc(*"mp4v")
         writer = cv2.VideoWriter(str(temporary), code, frame_rate, size)
         if not writer.isOpened():

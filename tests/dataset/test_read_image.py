@@ -1,4 +1,4 @@
-"""Images of every kind are read as viewers show them."""
+"""Images of any format are read as viewers show them."""
 
 import io
 from collections.abc import Callable
@@ -20,9 +20,9 @@ def image() -> np.ndarray:
     return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
 
 
-def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(pil_image: Image.Image, name: str, **options: object) -> bytes:
     memory = io.BytesIO()
-    picture.save(memory, kind, **options)
+    pil_image.save(memory, name, **options)
     return memory.getvalue()
 
 
@@ -38,7 +38,7 @@ def sixteen_bits() -> bytes:
 
 RGB = Image.fromarray(image())
 GRAY = np.asarray(RGB.convert("L"))[..., None].repeat(3, 2)
-KINDS: dict[str, tuple[Callable[[], bytes], np.ndarray, float]] = {
+FORMATS: dict[str, tuple[Callable[[], bytes], np.ndarray, float]] = {
     "png": (lambda: encoded(RGB, "PNG"), image(), 0),
     "jpeg": (lambda: encoded(RGB, "JPEG", quality=98), image(), 4),
     "gray": (lambda: encoded(RGB.convert("L"), "PNG"), GRAY, 0),
@@ -55,13 +55,13 @@ KINDS: dict[str, tuple[Callable[[], bytes], np.ndarray, float]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_images_of_every_kind_are_read_as_viewers_show_them(kind: str, tmp_path: Path) -> None:
-    make, wanted, tolerance = KINDS[kind]
+@pytest.mark.parametrize("name", FORMATS)
+def test_images_of_any_format_are_read_as_viewers_show_them(name: str, tmp_path: Path) -> None:
+    make, expected, tolerance = FORMATS[name]
     (tmp_path / "a").write_bytes(make())
     decoded = read_image(tmp_path / "a")
-    assert (decoded.dtype, decoded.shape) == (np.uint8, wanted.shape)
-    assert np.abs(decoded.astype(int) - wanted).mean() <= tolerance
+    assert (decoded.dtype, decoded.shape) == (np.uint8, expected.shape)
+    assert np.abs(decoded.astype(int) - expected).mean() <= tolerance
 
 
 @pytest.mark.parametrize(

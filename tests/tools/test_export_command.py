@@ -45,7 +45,7 @@ def test_bad_input_is_reported_in_one_line(desk: Desk, weights: Path) -> None:
     desk.on_cfg("export", "TEST.MODEL_FILE", "none.pth").fails_with("none.pth")
     desk.on_cfg("export", "MODEL.DIM", 64).fails_with("final_state.pth")
     fails("a.xml", "--out", desk.folder / "a.xml")
-    fails("cannot write", "--out", desk.folder / "nowhere/a.onnx")
+    fails("cannot write", "--out", desk.yaml / "a.onnx")
     fails("none.jpg", "--images", desk.folder / "none.jpg")
     fails("no images", "--images", desk.data / "annot")
     desk.on_cfg("export", "DATASET.TEST_SET", "other").fails_with("--images")

@@ -168,6 +168,25 @@ def test_the_previous_file_is_kept(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.pth", "a_previous.pth"]
 
 
+def test_a_crash_between_the_two_renames_leaves_the_previous_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.pth"
+    save_checkpoint({"number": 0}, path)
+    replace = Path.replace
+
+    def fail_for_new_file(source: Path, target: Path) -> Path:
+        if source != path:
+            raise KeyboardInterrupt
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", fail_for_new_file)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint({"number": 1}, path, keep_previous=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["a_previous.pth"]
+    assert read_checkpoint(previous_of(path)) == {"number": 0}
+
+
 def test_pretrained_loads_the_named_layers(
     model: nn.Module, other: nn.Module, tmp_path: Path
 ) -> None:
