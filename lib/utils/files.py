@@ -18,8 +18,8 @@ def atomic_write(path: str | Path, keep_previous: bool = False) -> Iterator[Path
 
     Flushed to the disk first, so that a crash leaves the old file or the new one. The temporary
     name has the suffix of `path`, and a later call overwrites what a crash left. A missing folder
-    is created. With `keep_previous` the old file is renamed to `previous_of(path)`. UserError if
-    the file cannot be written.
+    is created. With `keep_previous` the old file is kept as `previous_of(path)`. UserError if the
+    file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".part.{path.name}")
@@ -29,7 +29,7 @@ def atomic_write(path: str | Path, keep_previous: bool = False) -> Iterator[Path
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         if keep_previous and path.exists():
-            path.replace(previous_of(path))
+            _keep(path, previous_of(path))
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
@@ -58,3 +58,12 @@ def previous_of(path: str | Path) -> Path:
     """Return the path of the previous version of a file: `a.pth` -> `a_previous.pth`."""
     path = Path(path)
     return path.with_stem(f"{path.stem}_previous")
+
+
+def _keep(path: Path, copy: Path) -> None:
+    """Give a file a second name; at any instant there is a whole file under the first."""
+    copy.unlink(missing_ok=True)
+    try:
+        os.link(path, copy)
+    except OSError:  # a file system without hard links
+        path.replace(copy)
