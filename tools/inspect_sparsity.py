@@ -1,6 +1,6 @@
 """Inspect a checkpoint: python tools/inspect_sparsity.py --cfg FILE --input IMAGE [KEY VALUE ...].
 
-Writes a page, index.html, and PNG files: each joint's attention, what pruning keeps, the mask.
+Writes a page, index.html, that shows each joint's attention, what pruning keeps, and the mask.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from lib.utils.errors import run_command
 
 
 def main() -> None:
-    """Inspect the network on one person and write the files."""
+    """Inspect the network on one person and write the page."""
     parser = command_parser(__doc__)
     add = parser.add_argument
     add("--input", required=True, metavar="IMAGE", help="the image file")
@@ -25,7 +25,7 @@ def main() -> None:
         page = inspect_checkpoint(
             session, arguments.cfg, arguments.input, arguments.box, arguments.out
         )
-        print(f"wrote {page}, with PNG files in the same folder")
+        print(f"wrote {page}")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ def inspect(desk: Desk, image: Path | str, *words: object) -> Outcome:
     return desk.on_cfg("inspect_sparsity", "--input", image, *words)
 
 
-def test_every_pruning_mode_has_a_page_and_plots(desk: Desk, weights: Path) -> None:
+def test_every_pruning_mode_has_a_page(desk: Desk, weights: Path) -> None:
     image = desk.data / "images/valid_000001.jpg"
     folder = desk.results / "inspect/valid_000001"
-    for prune, stages in (("connection", 1), ("token", 1), ("none", 0)):
+    for prune in ("connection", "token", "none"):
         key = ("MODEL.SPARSITY.PRUNE", prune, "TEST.MODEL_FILE", weights)
         done = inspect(desk, image, *key)
         assert done.code == 0, done.err
@@ -36,8 +36,6 @@ def test_every_pruning_mode_has_a_page_and_plots(desk: Desk, weights: Path) -> N
         text = (folder / "index.html").read_text()
         for word in ("valid_000001.jpg", "small", "weights.pth", f'["pruning","{prune}'):
             assert word in text, word
-        assert len(list(folder.glob("attention_*.png"))) == 16
-        assert len(list(folder.glob("stage_*.png"))) == stages  # none of the run before
     assert (desk.results / "inspect_sparsity.log").stat().st_size > 0
 
 

@@ -1,4 +1,4 @@
-"""Inspect a checkpoint on an image and write the files: the page and the plots."""
+"""Inspect a checkpoint on an image and write the page."""
 
 import logging
 from pathlib import Path
@@ -7,14 +7,12 @@ import torch
 
 from lib.analysis.inspection.gather import Box, inspect
 from lib.analysis.inspection.page import page
-from lib.analysis.inspection.plots import plots
 from lib.config.check import config_error
 from lib.core.session import Session
 from lib.dataset.images import read_image
 from lib.models import build_model
 from lib.models.tokenpose import TokenPose
 from lib.utils.checkpoint import load_weights
-from lib.utils.drawing import save_image
 from lib.utils.errors import UserError
 from lib.utils.files import write_bytes
 from lib.utils.text import shorten
@@ -27,7 +25,7 @@ def inspect_checkpoint(
 ) -> Path:
     """Write the inspection of the session's network on one image; return the path of the page.
 
-    The weights are those of TEST.MODEL_FILE, by default the run's own. The files go to `out`, by
+    The weights are those of TEST.MODEL_FILE, by default the run's own. The page goes to `out`, by
     default `inspect/<name of the image>` in the run's folder. UserError names what cannot be read,
     and a network without attention.
     """
@@ -50,13 +48,6 @@ def inspect_checkpoint(
         "network input": "{}×{} pixels".format(*cfg.MODEL.IMAGE_SIZE),
     }
     folder = out or session.folder / "inspect" / _folder_name(Path(image).stem)
-    drawn = plots(result)
-    for name, rgb in drawn.items():
-        save_image(folder / name, rgb)
-    if out is None:  # an earlier inspection may have had more stages
-        for path in folder.glob("*.png"):
-            if path.name not in drawn:
-                path.unlink()
     text = page(result, about).encode()
     write_bytes(folder / "index.html", text)
     log.info("%s: %d joints, %.2f MB", folder / "index.html", len(result.scores), len(text) / 1e6)

@@ -1,4 +1,4 @@
-"""One person in one image: attention, pruning stages and MACs, for the page and the plots."""
+"""One person in one image: attention, pruning stages and MACs, for the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,11 +62,6 @@ class Inspection:
     mask: np.ndarray | None
     stages: list[StageResult]
     dense_gmacs: float
-
-    def in_sequence(self, layer: int) -> np.ndarray:
-        """Which visual tokens a layer of the main transformer computes, bool [HW]."""
-        before = [stage for stage in self.stages if self.removes_tokens and stage.layer < layer]
-        return before[-1].attended_by > 0 if before else np.ones(self.to_visual.shape[2], bool)
 
 
 def box_crop(shape: Sequence[int], box: Box | None, size: tuple[int, int]) -> np.ndarray:

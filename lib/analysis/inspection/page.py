@@ -13,9 +13,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib import colormaps
 
 from lib.analysis.inspection.gather import Inspection
-from lib.analysis.inspection.plots import COLORS, COVER, COVER_OPACITY
 from lib.utils.drawing import LEFT_COLOR, MIDDLE_COLOR, RIGHT_COLOR, side_of
 
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -37,14 +37,14 @@ def page(result: Inspection, about: Mapping[str, str]) -> str:
 
 
 def _content(result: Inspection, about: Mapping[str, str]) -> dict[str, Any]:
+    colors = colormaps["inferno"](range(256), bytes=True)[:, :3]
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(result.image, cv2.COLOR_RGB2BGR))[1]
     return {
         "about": list(about.items()),
         "image": "data:image/jpeg;base64," + _base64(jpeg),
         "size": result.image.shape[1::-1],
         "grid": result.grid,
-        "colors": np.rint(255 * COLORS(np.linspace(0, 1, 256))[:, :3]).astype(int).tolist(),
-        "cover": [COVER, COVER_OPACITY],
+        "colors": colors.tolist(),
         "removesTokens": result.removes_tokens,
         "joints": [
             {

@@ -104,6 +104,7 @@ def test_every_control_has_a_label(small_cfg: MakeCfg) -> None:
     (canvas,) = [attributes for tag, attributes in Elements(text).tags if tag == "canvas"]
     assert canvas["tabindex"] == "0"
     assert canvas["aria-label"]
+    assert re.findall(r"<button[^>]*>([^<]+)</button>", text) == ["Save image"]
 
 
 @pytest.mark.parametrize("prune", ["none", "connection", "token"])
