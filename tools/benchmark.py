@@ -17,9 +17,10 @@ from lib.inference.runtimes import PRECISIONS, RUNTIMES
 from lib.models import check_model
 from lib.utils.arguments import command_parser, one_of, overrides, positive, several
 from lib.utils.distributed import describe, init_distributed
-from lib.utils.drawing import save_image
 from lib.utils.errors import run_command
+from lib.utils.files import write_bytes
 from lib.utils.machine import tune
+from lib.utils.plot import render
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -39,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=words, default=default, metavar=",".join(known))
     parser.add_argument("--no-training", action="store_true", help="inference only")
     parser.add_argument("--rounds", type=positive, default=9, help="runs of each task")
-    parser.add_argument("--plot", metavar="FILE", help="with --growth: also draw it to this image")
+    parser.add_argument("--plot", metavar="FILE", help="with --growth: also draw it to this PNG")
     arguments = parser.parse_intermixed_args()
     if arguments.plot and not arguments.growth:
         parser.error("--plot needs --growth")
@@ -64,7 +65,7 @@ def main() -> None:
         for count, rows in growth.items():
             print(f"\n{count} visual tokens\n{as_table(rows)}", flush=True)
         if arguments.plot:
-            save_image(arguments.plot, growth_plot(growth))
+            write_bytes(arguments.plot, render(growth_plot(growth)))
     else:
         rows = time_rows(
             cfg, device, "infer", precisions=arguments.precision, batches=arguments.batch,

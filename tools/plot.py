@@ -1,4 +1,4 @@
-"""Plot runs: python tools/plot.py RUN [RUN ...] [--out FOLDER|FILE].
+"""Plot runs: python tools/plot.py RUN [RUN ...] [--out FOLDER] [--format pdf].
 
 RUN is a run's folder, such as output/<dataset>/<model>/<run>. Draws training.png (history),
 accuracy.png (percent of joints within a threshold) and errors.png (histograms), by group of joints.
@@ -12,7 +12,8 @@ from pathlib import Path
 from lib.analysis.runs.plots import draw_runs
 from lib.analysis.runs.read import read_runs
 from lib.utils.errors import UserError, run_command
-from lib.utils.plot import save_figures
+from lib.utils.files import write_bytes
+from lib.utils.plot import render
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -20,10 +21,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER|FILE",
-        help="where to write; a .pdf gets a page per figure, a .png all figures; default: the "
-        "run's folder or, for several runs, the deepest folder that holds all of them",
+        "--out", type=Path, metavar="FOLDER",
+        help="default: the run's folder or, for several runs, the deepest folder that holds all",
     )  # fmt: skip
+    parser.add_argument("--format", choices=("png", "pdf"), default="png", help="default: png")
     parser.add_argument("--dataDir", dest="data_dir", metavar="DIR", help="replaces DATA_DIR")
     return parser.parse_args()
 
@@ -38,7 +39,9 @@ def main() -> None:
     if not figures:
         raise UserError("nothing can be drawn of " + " ".join(map(str, arguments.runs)))
     out = arguments.out or Path(os.path.commonpath([run.folder.resolve() for run in runs]))
-    for path in save_figures(figures, out):
+    for name, figure in figures.items():
+        path = out / f"{name}.{arguments.format}"
+        write_bytes(path, render(figure, arguments.format))
         print(path)
 
 

@@ -2,19 +2,12 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-
-from lib.utils.drawing import save_image
-from lib.utils.files import write_bytes
 
 # Okabe and Ito, "Color Universal Design", 2008, without their yellow, which is too pale on white;
 # neighbors differ in lightness too.
@@ -69,29 +62,9 @@ def add_names(figure: Figure, names: Sequence[str]) -> None:
     )  # fmt: skip
 
 
-def render(figure: Figure) -> np.ndarray:
-    """Return the figure as an image, uint8 RGB [h, w, 3]."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def save_figures(figures: Mapping[str, Figure], out: Path) -> list[Path]:
-    """Write figures and return the files; UserError if they cannot be written.
-
-    A folder gets `<name>.png` for each. A .pdf gets one page for each, another image all of them,
-    below each other.
-    """
-    if out.suffix.lower() == ".pdf":
-        content = io.BytesIO()
-        with PdfPages(content, metadata={"CreationDate": None}) as pages:
-            for figure in figures.values():
-                pages.savefig(figure)
-        write_bytes(out, content.getvalue())
-        return [out]
-    images = {out / f"{name}.png": render(figure) for name, figure in figures.items()}
-    if out.suffix and not out.is_dir():
-        images = {out: np.concatenate(list(images.values()))}
-    for path, image in images.items():
-        save_image(path, image)
-    return list(images)
+def render(figure: Figure, image_format: str = "png") -> bytes:
+    """Return the content of a file with the figure, in a format of Matplotlib."""
+    content = io.BytesIO()
+    metadata = {"CreationDate": None} if image_format == "pdf" else None  # the same bytes each time
+    figure.savefig(content, format=image_format, metadata=metadata)
+    return content.getvalue()

@@ -9,6 +9,8 @@ def test_runs_are_drawn_as_the_commands_leave_them(desk: Desk) -> None:
     assert untested.code == 0, untested.err
     assert "not tested yet" in untested.err
     assert untested.out.split() == [str(desk.results / "training.png")]
+    pdf = desk.run("plot", desk.results, "--format", "pdf")
+    assert pdf.out.split() == [str(desk.results / "training.pdf")]
 
     assert desk.on_cfg("test").code == 0
     both = desk.run("plot", desk.results, desk.folder, "--out", desk.folder / "plots")

@@ -7,8 +7,8 @@ from itertools import product
 from math import nan
 from typing import Literal
 
-import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -23,7 +23,7 @@ from lib.models.pruning import prune_modes
 from lib.models.tokenpose_spec import patch_grid
 from lib.utils.distributed import Distributed
 from lib.utils.errors import UserError
-from lib.utils.plot import FONT, line_style, new_panels, render
+from lib.utils.plot import FONT, line_style, new_panels
 from lib.utils.text import markdown_table
 
 _TORCH = ("eager", "compiled")  # runtimes whose memory PyTorch knows
@@ -121,8 +121,8 @@ def growth_rows(
     return rows
 
 
-def growth_plot(rows: Mapping[int, Sequence[Row]]) -> np.ndarray:
-    """Draw ms per image against visual tokens, a line for each pruning mode; uint8 RGB."""
+def growth_plot(rows: Mapping[int, Sequence[Row]]) -> Figure:
+    """Draw ms per image against visual tokens, a line for each pruning mode."""
     figure, (axes,) = new_panels(
         height=3.6, width=6.0, xscale="log", yscale="log", xlabel="visual tokens",
         ylabel="ms per image, fp32, batch 1",
@@ -138,7 +138,7 @@ def growth_plot(rows: Mapping[int, Sequence[Row]]) -> np.ndarray:
     axes.set_xticks(list(rows), [str(count) for count in rows])
     axes.set_xticks([], minor=True)
     axes.legend(frameon=False, fontsize=FONT)
-    return render(figure)
+    return figure
 
 
 def as_table(rows: Iterable[Row]) -> str:

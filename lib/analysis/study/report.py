@@ -18,7 +18,7 @@ from lib.dataset import build_dataset
 from lib.metrics import build_metric
 from lib.models import build_model
 from lib.utils.files import write_bytes
-from lib.utils.plot import line_style, new_panels, save_figures
+from lib.utils.plot import line_style, new_panels, render
 from lib.utils.text import markdown_table
 
 _BATCH = 16  # images of each timed run
@@ -60,7 +60,8 @@ def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Pat
         rows.setdefault(job.variant, {})[job.seed] = _Result(job, scores, contributions)
     by_seed = {v: [r.scores[metric.primary] for r in row.values()] for v, row in rows.items()}
     folder = study.folder(cfg)
-    save_figures({"seeds": _plot_scores(by_seed, metric.plotted[metric.primary])}, folder)
+    plot = _plot_scores(by_seed, metric.plotted[metric.primary])
+    write_bytes(folder / "seeds.png", render(plot))
     better = "higher" if metric.higher_is_better else "lower"
     retests = [(v, w, _compare(rows, v, w)) for v, w in study.owners.items() if v in rows]
     sections = [
