@@ -19,7 +19,7 @@ from lib.utils.errors import UserError
 from lib.utils.files import read_json
 from lib.utils.text import shorten
 
-History = dict[str, dict[int, float]]  # name of a value -> epochs done -> value; nan if not finite
+History = dict[str, dict[int, float]]  # name of a value -> epochs done -> value
 
 _MAX_DIFFERENCE = 1e-6  # of scores computed from the same files
 
@@ -93,52 +93,56 @@ def read_run(folder: Path, data_dir: str | None = None) -> Run:
     if not (history_path.exists() or results_path.exists()):
         raise UserError(f"{folder}: not a run, it has no history.json and no results.json")
     run = Run(folder, folder.name)
-    try:
+    if history_path.exists():
         run.history = read_history(history_path)
-    except UserError as error:
-        run.notes.append(str(error))
     try:
         _read_test(run, results_path, data_dir)
     except UserError as error:
-        run.notes.append(f"{error}; no predictions are plotted")
+        run.notes.append(f"{folder}: {error}; no predictions are plotted")
     return run
 
 
 def read_history(path: Path) -> History:
-    """Read the numbers in a `history.json`; UserError if it is missing or damaged."""
+    """Read the numbers in a `history.json`; UserError if it cannot be read."""
     history: History = {}
-    try:
-        for entry in read_json(path):
-            for name, value in entry.items():
-                name = "lr" if name == "rate" else name  # of older runs
-                number = math.nan if value is None or not math.isfinite(value) else value
-                history.setdefault(name, {})[entry["epoch"] + 1] = number
-    except (AttributeError, KeyError, TypeError):
-        message = "must be a list of objects of numbers, each with an `epoch`"
-        raise UserError(f"{path}: {message}") from None
-    history.pop("epoch", None)
+    for entry in read_json(path):
+        epochs = entry.pop("epoch") + 1
+        for name, value in entry.items():
+            name = "lr" if name == "rate" else name  # of older runs
+            history.setdefault(name, {})[epochs] = math.nan if value is None else value
     return history
 
 
 def _read_test(run: Run, path: Path, data_dir: str | None) -> None:
     """Read the last test of a run into it; UserError says what is missing.
 
-    An untested run has the metric of its checkpoint.
+    An untested run has the metric of its checkpoint. Predictions that do not give the scores in
+    `results.json` are an error.
     """
     if not path.exists():
         checkpoints = training_checkpoint.candidates(run.folder / "checkpoint.pth")
         if checkpoints:
             file, content = training_checkpoint.read(checkpoints)
             run.metric = build_metric(_read_config(content["provenance"]["config"], file))
-        raise UserError(f"{run.folder}: not tested yet, see tools/test.py")
+        raise UserError("not tested yet, see tools/test.py")
     results = read_json(path)
-    if not isinstance(results, dict) or not {"scores", "config", "data"} <= results.keys():
-        raise UserError(f"{path}: must be an object with `scores`, `config` and `data`")
-    cfg, data = _read_config(results["config"], path), results["data"]
+    cfg, data, scores = _read_config(results["config"], path), results["data"], results["scores"]
     cfg.DATA_DIR = cfg.DATA_DIR if data_dir is None else data_dir
-    run.metric = build_metric(cfg)
+    metric = run.metric = build_metric(cfg)
     run.data = f"{data['set']}, {data['people']} people, {data['fingerprint'][:6]}"
-    run.evaluation = _read_evaluation(run.folder, results["scores"], cfg, run.metric)
+    if scores is None:
+        raise UserError(f"the set {cfg.DATASET.TEST_SET} has no annotation to score with")
+    dataset = build_dataset(cfg, "test")
+    predictions = metric.load_predictions(run.folder, dataset)
+    recomputed = metric.evaluate(predictions, dataset)
+    stored = np.array(list(scores.values()), dtype=np.float64)  # JSON's null becomes nan
+    computed = [recomputed.get(name, math.nan) for name in scores]
+    if not np.allclose(stored, computed, rtol=0, atol=_MAX_DIFFERENCE, equal_nan=True):
+        raise UserError(
+            f"{metric.primary} is {scores.get(metric.primary)} in results.json, but "
+            f"{recomputed[metric.primary]} by the predictions and {dataset.annotation.path}"
+        )
+    run.evaluation = Evaluation(predictions, dataset)
 
 
 def _read_config(dump: str, path: Path) -> CfgNode:
@@ -147,26 +151,3 @@ def _read_config(dump: str, path: Path) -> CfgNode:
     cfg.set_new_allowed(True)
     cfg.merge_from_other_cfg(CfgNode(parse_yaml(dump, f"{path}: `config`")))
     return cfg
-
-
-def _read_evaluation(
-    folder: Path, scores: dict[str, float | None] | None, cfg: CfgNode, metric: Metric
-) -> Evaluation:
-    """Read the predictions; UserError unless they give these scores."""
-    if scores is None:
-        raise UserError(f"{folder}: the set {cfg.DATASET.TEST_SET} has no annotation to score with")
-    score = f"{folder}: {metric.primary} is {scores.get(metric.primary)}"
-    try:
-        dataset = build_dataset(cfg, "test")
-        predictions = metric.load_predictions(folder, dataset)
-        recomputed = metric.evaluate(predictions, dataset)
-    except UserError as error:
-        raise UserError(f"{score}; {error}") from None
-    stored = [math.nan if value is None else value for value in scores.values()]  # JSON has no nan
-    computed = [recomputed.get(name, math.nan) for name in scores]
-    if not np.allclose(stored, computed, rtol=0, atol=_MAX_DIFFERENCE, equal_nan=True):
-        raise UserError(
-            f"{score} in results.json, but {recomputed[metric.primary]} by the predictions and "
-            f"{dataset.annotation.path}"
-        )
-    return Evaluation(predictions, dataset)
