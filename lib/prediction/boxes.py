@@ -39,29 +39,20 @@ class BoxFile:
         return boxes if min_score is None else boxes[boxes[:, 4] >= min_score]
 
     def image_id(self, name: str) -> int | None:
-        """COCO's number of an image, in the file or its name."""
+        """COCO's number of an image, None if the file does not have it."""
         people = self._people.get(self._key(name), [])
-        return next((number for number, _ in people if number is not None), number_in(name))
-
-    def has(self, name: str) -> bool:
-        """Whether the file mentions that image or video."""
-        return self._key(name) in self._people
+        return next((number for number, _ in people), None)
 
     def check(self, names: Sequence[str]) -> None:
         """UserError if the file mentions none of the images and videos of these names."""
-        if not any(map(self.has, names)):
+        if not any(self._key(name) in self._people for name in names):
             known = join_names([str(key) for key in self._people]) or "nothing"
             raise UserError(f"{self.path}: has boxes of {known}, not of {join_names(names)}")
 
     def _key(self, name: str) -> str | int:
-        keys: tuple[str | int | None, ...] = (name, PurePosixPath(name).name, number_in(name))
-        return next((key for key in keys if key is not None and key in self._people), name)
-
-
-def number_in(name: str) -> int | None:
-    """Return the number that a file is named, as COCO's images are; None if it is not one."""
-    stem = PurePosixPath(name).stem
-    return int(stem) if stem.isdecimal() else None
+        path = PurePosixPath(name)
+        number = int(path.stem) if path.stem.isdecimal() else name
+        return next((key for key in (name, path.name, number) if key in self._people), name)
 
 
 def read_boxes(path: str | Path) -> BoxFile:

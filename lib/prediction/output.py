@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lib.dataset.skeleton import Skeleton
-from lib.prediction.boxes import PERSON_CATEGORY, BoxFile, number_in
+from lib.prediction.boxes import PERSON_CATEGORY, BoxFile
 from lib.prediction.media import Frame, Source, video_writer
 from lib.predictor import Person
 from lib.utils.drawing import draw_person, save_image
@@ -24,12 +24,12 @@ _IMAGE_FORMATS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files written for a source, None if not wanted, and COCO's `image_id` of an image."""
+    """The files written for a source, None if not wanted, and the `image_id` of an image."""
 
     image: Path | None = None  # of a video: the folder of its drawn frames
     video: Path | None = None
     keypoints: Path | None = None  # of all images, or of the video
-    image_id: int | None = None
+    image_id: int = 0
 
     @property
     def files(self) -> list[Path]:
@@ -45,23 +45,24 @@ def plan_outputs(
 ) -> dict[Source, Outputs]:
     """Return the outputs of each source in a folder; `writes` are some of WRITES.
 
-    UserError if a file would overwrite an input or another output.
+    The `image_id` of an image is that in the file of boxes if it has one, otherwise the index of
+    the source. UserError if a file would overwrite an input or another output.
     """
-    image_ids = _image_ids([source for source in sources if source.kind == "image"], boxes)
     inputs = [source.path for source in sources] + ([str(boxes.path)] if boxes else [])
     owners = {Path(path).resolve(): "an input" for path in inputs}
     plan = {}
-    for source in sources:
+    for index, source in enumerate(sources):
         is_image, path = source.kind == "image", folder / source.name
         if is_image and path.suffix.lower() not in _IMAGE_FORMATS:
             path = path.with_name(f"{path.name}.png")
         wanted = DEFAULT_WRITES[source.kind] if writes is None else writes
+        image_id = boxes.image_id(source.name) if boxes else None
         keypoints = folder / "keypoints.json" if is_image else path.with_suffix(".json")
         plan[source] = Outputs(
             (path if is_image else path.with_suffix("")) if "images" in wanted else None,
             path.with_suffix(".mp4") if "video" in wanted and not is_image else None,
             keypoints if "keypoints" in wanted else None,
-            image_ids.get(source),
+            index if image_id is None else image_id,
         )
         for file in plan[source].files:
             is_shared = is_image and file == keypoints
@@ -121,17 +122,6 @@ class Recorder:
         self._stack.close()
         for file, entries in self._entries.items():
             write_bytes(file, json.dumps(entries, allow_nan=False).encode())
-
-
-def _image_ids(images: Sequence[Source], boxes: BoxFile | None) -> dict[Source, int | None]:
-    """Return COCO's number of each image that can have people.
-
-    From the file of boxes or the names if these give each image another number, else the index.
-    """
-    images = [image for image in images if boxes is None or boxes.has(image.name)]
-    ids = [boxes.image_id(image.name) if boxes else number_in(image.name) for image in images]
-    are_distinct = len(set(ids) - {None}) == len(images)
-    return dict(zip(images, ids if are_distinct else range(len(images)), strict=True))
 
 
 def _rounded(numbers: np.ndarray) -> list[float]:

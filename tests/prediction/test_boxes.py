@@ -26,8 +26,6 @@ def test_a_mapping_gives_each_image_its_boxes(path: Path) -> None:
     np.testing.assert_array_equal(boxes.boxes_of("folder/a.jpg"), boxes.boxes_of("a.jpg"))
     for name in ("day/b.jpg", "b.jpg", "other.jpg"):
         assert boxes.boxes_of(name).shape == (0, 5)
-    assert boxes.has("day/b.jpg")
-    assert not boxes.has("other.jpg")
 
 
 def test_folders_distinguish_images_of_the_same_name(path: Path) -> None:
