@@ -32,7 +32,7 @@ def main() -> None:
             path = write_report(study, session.distributed.device, arguments.opts)
             if path is not None:
                 print(path.read_text())
-                print(f"report and plots: {path.parent}")
+                print(f"report: {path}")
             elif arguments.report:
                 raise UserError(f"{study.path}: no variant is tested yet; run it without --report")
 

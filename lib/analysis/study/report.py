@@ -8,7 +8,6 @@ from statistics import fmean, median, stdev
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from lib.analysis.benchmark.measure import interleave
 from lib.analysis.macs import count_macs
@@ -18,7 +17,6 @@ from lib.dataset import build_dataset
 from lib.metrics import build_metric
 from lib.models import build_model
 from lib.utils.files import write_bytes
-from lib.utils.plot import line_style, new_panels, render
 from lib.utils.text import markdown_table
 
 _BATCH = 16  # images of each timed run
@@ -43,7 +41,7 @@ Rows = Mapping[str, Mapping[int, _Result]]  # variant -> finished seed -> result
 
 
 def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Path | None:
-    """Write `RESULTS.md` and its plot about all finished variants; None if there are none.
+    """Write `RESULTS.md` about all finished variants; None if there are none.
 
     Variants are compared on the seeds that both have.
     """
@@ -59,9 +57,6 @@ def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Pat
         contributions = metric.contributions(predictions, dataset)
         rows.setdefault(job.variant, {})[job.seed] = _Result(job, scores, contributions)
     by_seed = {v: [r.scores[metric.primary] for r in row.values()] for v, row in rows.items()}
-    folder = study.folder(cfg)
-    plot = _plot_scores(by_seed, metric.plotted[metric.primary])
-    write_bytes(folder / "seeds.png", render(plot))
     better = "higher" if metric.higher_is_better else "lower"
     retests = [(v, w, _compare(rows, v, w)) for v, w in study.owners.items() if v in rows]
     sections = [
@@ -74,8 +69,8 @@ def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Pat
     if retests:
         columns = ("retest", "weights of", "difference to these")
         sections += ["## Retests: the same weights, other keys", markdown_table(columns, retests)]
-    sections += ["## All scores", _all_scores(rows), "![Scores by seed](seeds.png)"]
-    path = folder / "RESULTS.md"
+    sections += ["## All scores", _all_scores(rows)]
+    path = study.folder(cfg) / "RESULTS.md"
     write_bytes(path, ("\n\n".join(sections) + "\n").encode())
     return path
 
@@ -137,16 +132,3 @@ def _costs(jobs: Sequence[Job], device: torch.device) -> list[list[str]]:
         parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
         costs.append([f"{x:.3f}" for x in (ms, count_macs(model, (width, height)), parameters)])
     return costs
-
-
-def _plot_scores(scores: Mapping[str, Sequence[float]], label: str) -> Figure:
-    """Plot scores by variant: a row for each, a dot for each seed, a bar at the mean."""
-    label = f"{label}, a dot for each seed"
-    figure, (axes,) = new_panels(height=0.6 + 0.2 * len(scores), xlabel=label)
-    dots, bars = line_style(0)["color"], line_style(1)["color"]
-    for row, values in enumerate(scores.values()):
-        axes.plot(values, [row] * len(values), "o", color=dots, markersize=3.5, alpha=0.7)
-        axes.plot(fmean(values), row, "|", color=bars, markersize=9, markeredgewidth=1.8)
-    axes.set_yticks(range(len(scores)), list(scores), parse_math=False)
-    axes.set_ylim(len(scores) - 0.5, -0.5)
-    return figure
