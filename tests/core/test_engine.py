@@ -1,8 +1,10 @@
-"""The state step: in parts, clipped, averaged, scaled, and when it must not be taken."""
+"""Training steps: micro-batches, clipping, averaging, scaling, and steps that are skipped."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -36,10 +38,10 @@ def make(small_cfg: Callable[..., CfgNode]) -> Make:
 
 
 def batch(people: int = 6) -> dict[str, torch.Tensor]:
-    draw = torch.Generator().manual_seed(people)
+    generator = torch.Generator().manual_seed(people)
     return {
-        "image": torch.randint(0, 256, (people, 48, 64, 3), dtype=torch.uint8, generator=draw),
-        "joints": torch.rand(people, 16, 2, generator=draw) * torch.tensor([60.0, 40.0]),
+        "image": torch.randint(0, 256, (people, 48, 64, 3), dtype=torch.uint8, generator=generator),
+        "joints": torch.rand(people, 16, 2, generator=generator) * torch.tensor([60.0, 40.0]),
         "visible": torch.ones(people, 16),
         "index": torch.arange(people),
     }
@@ -50,7 +52,7 @@ def weights(state: TrainState) -> dict[str, torch.Tensor]:
 
 
 def change(state: TrainState, people: int = 6) -> float:
-    """Distance that the weights move in a step."""
+    """Take a step; return by how much it changes the weights (norm)."""
     before = [weight.detach().clone() for weight in state.model.parameters()]
     state.step(batch(people))
     after = state.model.parameters()
@@ -81,10 +83,10 @@ def test_frozen_norms_keep_their_statistics_and_train(make: Make) -> None:
         assert not torch.equal(gain, norm.weight)
 
 
-def test_only_a_long_gradient_is_clipped(make: Make) -> None:
-    free = change(make())
-    assert change(make(CLIP_GRAD=free / 4)) == pytest.approx(free / 4, rel=1e-3)
-    assert change(make(CLIP_GRAD=free * 4)) == pytest.approx(free, rel=1e-5)
+def test_only_large_gradients_are_clipped(make: Make) -> None:
+    unclipped = change(make())
+    assert change(make(CLIP_GRAD=unclipped / 4)) == pytest.approx(unclipped / 4, rel=1e-3)
+    assert change(make(CLIP_GRAD=unclipped * 4)) == pytest.approx(unclipped, rel=1e-5)
 
 
 def test_the_weight_average_follows_the_weights(make: Make) -> None:
@@ -99,10 +101,10 @@ def test_the_weight_average_follows_the_weights(make: Make) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_nearly_the_same(make: Make, precision: str) -> None:
-    free, half = make(), make(PRECISION=precision)
-    assert free.step(batch()).loss == pytest.approx(half.step(batch()).loss, rel=0.02)
+    full, half = make(), make(PRECISION=precision)
+    assert full.step(batch()).loss == pytest.approx(half.step(batch()).loss, rel=0.02)
     assert half.scaler.is_enabled() == (precision == "fp16")
-    moved = change(free), change(half)
+    moved = change(full), change(half)
     assert moved[0] == pytest.approx(moved[1], rel=0.1)
     assert half.network.head[1].weight.dtype == torch.float32
 
@@ -163,10 +165,6 @@ def test_a_skipped_step_counts_but_its_loss_does_not(make: Make) -> None:
 
 
 def test_random_states_are_restored(tmp_path: Path) -> None:
-    import random
-
-    import numpy as np
-
     def draw() -> list[float]:
         return [torch.rand(1).item(), float(np.random.rand()), random.random()]  # noqa: NPY002
 
@@ -184,7 +182,7 @@ def test_fp16_tolerates_overflows_until_the_scale_is_1(make: Make) -> None:
     state = make(PRECISION="fp16")
     state.network.head[1].weight.register_hook(lambda grad: grad * float("nan"))
     overflows = 0
-    with pytest.raises(NotFiniteError, match=r"head\.1\.weight"):  # noqa: PT012 - until it does
+    with pytest.raises(NotFiniteError, match=r"head\.1\.weight"):  # noqa: PT012 - in one of the steps
         for _ in range(40):
             state.step(batch(2))
             overflows += 1

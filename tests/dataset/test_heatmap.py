@@ -88,8 +88,8 @@ def test_decoding_equals_the_published_one(shared: Path, refine: bool) -> None:
 def test_decode_is_the_inverse_of_encode(width: int, height: int, batch: int) -> None:
     joints = random_joints((width, height), batch, 3, margin=7)
     heatmaps, weight = encode(joints, torch.ones(batch, 3), (width, height), sigma=2)
-    found, scores = decode(heatmaps)
-    torch.testing.assert_close(found, joints, rtol=0, atol=1e-3)
+    decoded, scores = decode(heatmaps)
+    torch.testing.assert_close(decoded, joints, rtol=0, atol=1e-3)
     # The highest cell is at most half a cell away on either axis.
     assert (scores >= np.exp(-0.5 / 8) - 1e-6).all()
     assert (weight == 1).all()
@@ -130,11 +130,11 @@ def test_a_batch_is_its_single_maps(size: tuple[int, int], joints: int) -> None:
     visible = torch.tensor([1.0, 0.0, 1.0])[:, None].expand(3, joints)
     target, weight = encode(coordinates, visible, size, sigma=2)
     heatmaps = target + 0.1 * random_maps(*target.shape)
-    found, scores = decode(heatmaps)
+    decoded, scores = decode(heatmaps)
     for index in range(3):
         one = slice(index, index + 1)
         for whole, single in zip(
-            (target, weight, found, scores),
+            (target, weight, decoded, scores),
             (*encode(coordinates[one], visible[one], size, sigma=2), *decode(heatmaps[one])),
             strict=True,
         ):
@@ -147,23 +147,23 @@ def test_decoding_equals_plain_loops(size: tuple[int, int], kernel: int) -> None
     joints = random_joints(size, 3, 5)
     heatmaps, _ = encode(joints, torch.ones(3, 5), size, sigma=2)
     heatmaps = heatmaps + 0.02 * random_maps(3, 5, height, width)
-    found, _ = decode(heatmaps, kernel)
+    decoded, _ = decode(heatmaps, kernel)
     expected = [[dark_by_loops(heatmap, kernel) for heatmap in maps] for maps in heatmaps.numpy()]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(decoded, expected, atol=1e-4)
 
 
 def test_cells_are_floored_after_rescaling() -> None:
     # Around a single peak the blurred map is zero, so some of the 5×5 cells are floored.
     heatmap = torch.zeros(1, 1, 16, 16)
     heatmap[..., 8, 8], heatmap[..., 8, 9], heatmap[..., 9, 8] = 1e-6, 9e-7, -3e-7
-    found, _ = decode(heatmap, blur_kernel=3)
-    np.testing.assert_allclose(found[0, 0], dark_by_loops(heatmap[0, 0].numpy(), 3), atol=1e-4)
+    decoded, _ = decode(heatmap, blur_kernel=3)
+    np.testing.assert_allclose(decoded[0, 0], dark_by_loops(heatmap[0, 0].numpy(), 3), atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_a_map_without_a_positive_cell_gives_the_origin(value: float) -> None:
-    found, _ = decode(torch.full((1, 1, 16, 16), value))
-    assert found.tolist() == [[[0.0, 0.0]]]
+    decoded, _ = decode(torch.full((1, 1, 16, 16), value))
+    assert decoded.tolist() == [[[0.0, 0.0]]]
 
 
 def test_decoding_is_finite_without_a_maximum() -> None:
@@ -172,8 +172,8 @@ def test_decoding_is_finite_without_a_maximum() -> None:
     pit[8, 8] = 0.01  # blurred, no cell is positive
     line = torch.zeros(16, 16)
     line[:, 8] = 1.0  # curved across only
-    found, scores = decode(torch.stack((flat, pit, line))[None])
-    assert found.isfinite().all()
+    decoded, scores = decode(torch.stack((flat, pit, line))[None])
+    assert decoded.isfinite().all()
     torch.testing.assert_close(scores, torch.tensor([[1.0, 0.01, 1.0]]))
 
 
@@ -181,9 +181,9 @@ def test_decoding_is_finite_without_a_maximum() -> None:
 def test_decoding_computes_in_float32(dtype: torch.dtype) -> None:
     heatmaps = random_maps(2, 3, 16, 12).to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
-        found, scores = decode(heatmaps)
-    assert found.dtype == scores.dtype == torch.float32
-    for half, full in zip((found, scores), decode(heatmaps.float()), strict=True):
+        decoded, scores = decode(heatmaps)
+    assert decoded.dtype == scores.dtype == torch.float32
+    for half, full in zip((decoded, scores), decode(heatmaps.float()), strict=True):
         torch.testing.assert_close(half, full, rtol=0, atol=0)
 
 

@@ -30,8 +30,8 @@ def test_a_sample_is_the_crop_with_its_joints(
     assert sample["image"].shape == (48, 32, 3)
     assert sample["image"].dtype == np.uint8
     assert sample["joints"].dtype == sample["visible"].dtype == np.float32
-    there = crop_matrix(record.center, record.scale, 0, (32, 48))
-    np.testing.assert_allclose(sample["joints"], transform_points(record.joints, there), atol=1e-4)
+    matrix = crop_matrix(record.center, record.scale, 0, (32, 48))
+    np.testing.assert_allclose(sample["joints"], transform_points(record.joints, matrix), atol=1e-4)
     np.testing.assert_array_equal(sample["visible"], record.visible)
     np.testing.assert_array_equal(sample["center"], record.center)
     assert sample["index"] == 3
@@ -52,7 +52,7 @@ def test_joints_follow_the_image(cfg: CfgNode, root: Path) -> None:
     write(root / "annot" / "train.json", [{**person, "joints": (joints + 1).tolist()}])
     cfg.MODEL.IMAGE_SIZE, cfg.DATASET.PROB_HALF_BODY = [256, 256], 0.3
     dataset = build_dataset(cfg, "train")
-    order, seen, mirrored = np.array(dataset.skeleton.flip_order), 0, 0
+    order, checked, mirrored = np.array(dataset.skeleton.flip_order), 0, 0
     for epoch in range(12):
         sample = dataset[epoch, 0]
         x, y = np.rint(sample["joints"]).astype(int).T
@@ -63,8 +63,8 @@ def test_joints_follow_the_image(cfg: CfgNode, root: Path) -> None:
         assert sum(fits) == 1
         hidden = 5 if fits[1] else 0  # the right ankle becomes the left one
         assert np.flatnonzero(sample["visible"] == 0).tolist() == [hidden]
-        seen, mirrored = seen + inside.sum(), mirrored + fits[1]
-    assert seen > 100
+        checked, mirrored = checked + inside.sum(), mirrored + fits[1]
+    assert checked > 100
     assert 0 < mirrored < 12
 
 
@@ -162,7 +162,7 @@ def test_the_next_readable_person_replaces_an_unreadable_one(
     one_line(lambda: dataset[0], "cannot read the image")
 
 
-def test_absolute_paths_stay(cfg: CfgNode, tmp_path: Path) -> None:
+def test_absolute_paths_are_not_changed(cfg: CfgNode, tmp_path: Path) -> None:
     cfg.DATA_DIR = "elsewhere"
     assert resolve_path(cfg, tmp_path) == tmp_path
     assert resolve_path(cfg, "x") == Path("elsewhere/x")

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 class Exported(NamedTuple):
-    """A file that was exported, and from what."""
+    """An exported file, and what it was exported from."""
 
     cfg: CfgNode
     weights: Path
@@ -73,7 +73,7 @@ def joints(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @pytest.mark.parametrize("kind", ["heatmaps", "joints"])
-def test_a_right_export_agrees_to_rounding(kind: str, request: pytest.FixtureRequest) -> None:
+def test_a_correct_export_agrees_up_to_rounding(kind: str, request: pytest.FixtureRequest) -> None:
     check = request.getfixturevalue(kind).check
     assert check.agrees
     assert 0 < check.median <= check.maximum <= 1e-5
@@ -89,7 +89,7 @@ def test_an_exported_file_runs_as_eager_at_any_batch_size(heatmaps: Exported) ->
             torch.testing.assert_close(exported(crops), eager(crops), rtol=1e-4, atol=1e-5)
 
 
-def test_a_file_describes_itself_and_nothing_of_this_machine(joints: Exported) -> None:
+def test_a_file_describes_itself_without_paths_of_this_machine(joints: Exported) -> None:
     model = onnx.load_model(joints.path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata["MODEL.SPARSITY.PRUNE"] == '"token"'
@@ -134,7 +134,7 @@ def test_a_network_without_tokens_can_be_exported(
 
 
 def eager_file(network: PixelsToJoints, decode: bool = False) -> Outputs:
-    """A stand-in for an exported file that is `network` in eager, to plant faults in."""
+    """Return `network` in eager mode with the outputs of an exported file, to add faults to."""
 
     def run(images: Tensor) -> list[Tensor]:
         heatmaps, joints, scores = network(images)
@@ -173,7 +173,7 @@ def prune_nothing(network: TokenPose) -> None:
     network.transformer.prune_layers = ()
 
 
-def let_joints_attend_to_all(network: TokenPose) -> None:
+def remove_the_joint_mask(network: TokenPose) -> None:
     network.joint_layers.bias.zero_()
 
 
@@ -181,7 +181,7 @@ def let_joints_attend_to_all(network: TokenPose) -> None:
     "fault",
     [
         change_a_weight, change_the_normalisation, prune_after_other_layers, prune_once_more,
-        keep_fewer, prune_nothing, let_joints_attend_to_all,
+        keep_fewer, prune_nothing, remove_the_joint_mask,
     ],
 )  # fmt: skip
 def test_a_wrong_network_is_noticed(fault: Callable, network: PixelsToJoints) -> None:
@@ -228,7 +228,7 @@ def test_swapped_colors_are_noticed(network: PixelsToJoints) -> None:
     assert not check.agrees
 
 
-def test_a_tie_that_is_broken_otherwise_is_no_fault(
+def test_another_choice_between_equal_scores_is_accepted(
     network: PixelsToJoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one crop another connection, or token, is kept than in eager, at every stage."""
@@ -260,12 +260,12 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(
 
     monkeypatch.setattr(tracing, "trace", wrong)
     path = tmp_path / "network.onnx"
-    path.write_bytes(b"the one before")
+    path.write_bytes(b"previous")
     with pytest.raises(UserError, match="not written"):
         export(
             heatmaps.cfg, heatmaps.weights, path, heatmaps.crops, file_format="onnx", decode=False
         )
-    assert path.read_bytes() == b"the one before"
+    assert path.read_bytes() == b"previous"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -293,7 +293,7 @@ def hide_weights_in_an_attribute(model: Any) -> None:
     node.attribute.append(onnx.helper.make_attribute("branch", branch))
 
 
-def give_something_else(model: Any) -> None:
+def swap_the_output(model: Any) -> None:
     node = next(node for node in model.graph.node if node.op_type == "Relu")
     for other in model.graph.node:
         other.output[:] = ["x" if name == "heatmaps" else name for name in other.output]
@@ -318,7 +318,7 @@ HOSTILE = {
     "other joints": (set_metadata("skeleton", "coco"), "skeleton coco, not mpii"),
     "another input": (lambda m: setattr(m.graph.input[0], "name", "x"), "hostile.onnx"),
     "no such operator": (lambda m: setattr(m.graph.node[3], "op_type", "Evil"), "cannot read"),
-    "another shape": (give_something_else, "not heatmaps"),
+    "another shape": (swap_the_output, "not heatmaps"),
 }
 
 
@@ -367,14 +367,14 @@ def test_openvino_files_agree_and_need_both_parts(tmp_path: Path) -> None:
     eager = load_runner(exported.cfg, exported.weights, CPU)
     with torch.no_grad():
         expected = eager(exported.crops)
-    found = load_runner(exported.cfg, exported.path, CPU)(exported.crops)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    outputs = load_runner(exported.cfg, exported.path, CPU)(exported.crops)
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
     exported.path.with_suffix(".bin").unlink()
     with pytest.raises(UserError, match=r"network\.bin"):
         load_runner(exported.cfg, exported.path, CPU)
 
 
-def test_openvino_files_that_decode_give_joints_alone(tmp_path: Path) -> None:
+def test_openvino_files_that_decode_have_no_other_output(tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     exported = export_network(tmp_path, small("token"), ".xml", decode=True)
     assert exported.check.joints == 1
@@ -386,7 +386,7 @@ def test_openvino_files_that_decode_give_joints_alone(tmp_path: Path) -> None:
         load_runner(exported.cfg, exported.path, CPU)
 
 
-def test_images_are_used_whole(tmp_path: Path) -> None:
+def test_images_are_fitted_into_the_crop(tmp_path: Path) -> None:
     cfg = get_cfg()
     cfg.MODEL.IMAGE_SIZE = [64, 48]
     image = np.zeros((30, 80, 3), dtype=np.uint8)

@@ -20,7 +20,9 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     torch.testing.assert_close(normalise(image, mean, std), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_images_are_normalised_as_the_network_says(small_cfg: Callable[..., CfgNode]) -> None:
+def test_images_are_normalised_with_the_networks_mean_and_std(
+    small_cfg: Callable[..., CfgNode],
+) -> None:
     network = build_model(small_cfg()).eval()
     images = torch.randint(0, 256, (2, 48, 64, 3), dtype=torch.uint8)
     imagenet = PixelsToHeatmaps(network)(images)

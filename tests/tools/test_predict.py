@@ -1,4 +1,4 @@
-"""tools/predict.py as users run it: its outputs, and its messages about unreadable inputs."""
+"""tools/predict.py: its outputs, and its messages about unreadable inputs."""
 
 import json
 import os
@@ -11,24 +11,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from desk import ROOT, Desk, Outcome
 
-from lib.config import load_cfg
 from lib.dataset.images import read_image
-from lib.models import build_model
 from lib.prediction import output, run
 from lib.prediction.media import Source, Video, video_writer
 from lib.predictor import Predictor
-from lib.utils.checkpoint import save_weights
 
 
 @pytest.fixture
 def weights(desk: Desk) -> Path:
-    torch.manual_seed(0)
-    path = desk.folder / "weights.pth"
-    save_weights(build_model(load_cfg(desk.yaml)).state_dict(), path)
-    return path
+    return desk.save_random_weights(desk.folder / "weights.pth")
 
 
 @pytest.fixture
@@ -184,7 +177,7 @@ def test_it_fails_if_nothing_can_be_read(desk: Desk, weights: Path, name: str) -
     assert not (desk.folder / "out").exists()
 
 
-def test_images_may_have_any_size(desk: Desk, weights: Path, photos: Path) -> None:
+def test_images_of_extreme_sizes_are_processed(desk: Desk, weights: Path, photos: Path) -> None:
     for name, shape in (("small.png", (1, 1)), ("wide.png", (20, 20_000)), ("tall.png", (9000, 9))):
         cv2.imwrite(str(photos / name), noise(0, *shape))
     outcome = predict(desk, photos)

@@ -1,4 +1,4 @@
-"""Several processes give the same as one; a process that fails ends the others with its error."""
+"""tools/train.py in several processes equals one process; a failure ends all with its error."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     return (far / sum(a[name].double().square().sum() for name in floats)).sqrt().item()
 
 
-def test_two_processes_train_and_test_as_one(desk: Desk) -> None:
+def test_two_processes_give_the_result_of_one(desk: Desk) -> None:
     one = launch(desk, 1, "train", *FROZEN)  # 21 steps of 8 people (4 in an epoch's last)
     assert one.returncode == 0, one.stderr
     alone = final_weights(desk)

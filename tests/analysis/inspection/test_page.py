@@ -1,4 +1,4 @@
-"""The page contains the results, and no name can break out of it."""
+"""The page contains the results, and escapes names."""
 
 import base64
 import json
@@ -67,9 +67,9 @@ def test_the_page_contains_the_results(prune: str, small_cfg: MakeCfg) -> None:
         if prune == "connection":
             bits = np.frombuffer(base64.b64decode(content["connections"]), dtype=np.uint8)
             assert np.array_equal(np.unpackbits(bits).reshape(24, 24), stage.connections)
-    *parts, (name, pruned, dense) = data["macs"]
+    *rows, (name, pruned, dense) = data["macs"]
     assert name == "total"
-    assert (sum(part[1] for part in parts), sum(part[2] for part in parts)) == (pruned, dense)
+    assert (sum(row[1] for row in rows), sum(row[2] for row in rows)) == (pruned, dense)
 
 
 def test_a_network_without_joint_layers_has_no_mask(small_cfg: MakeCfg) -> None:
@@ -78,7 +78,7 @@ def test_a_network_without_joint_layers_has_no_mask(small_cfg: MakeCfg) -> None:
     assert data["jointLayers"] == []
 
 
-def test_names_cannot_break_out(small_cfg: MakeCfg) -> None:
+def test_names_are_escaped(small_cfg: MakeCfg) -> None:
     result = inspected(small_cfg)
     text = page(result, {"image": HOSTILE, HOSTILE: HOSTILE})
     assert data_of(text)["about"] == [["image", HOSTILE], [HOSTILE, HOSTILE]]
@@ -89,7 +89,7 @@ def test_names_cannot_break_out(small_cfg: MakeCfg) -> None:
         assert html_sink not in text
 
 
-def test_the_page_loads_nothing_from_elsewhere(small_cfg: MakeCfg) -> None:
+def test_the_page_loads_no_other_resource(small_cfg: MakeCfg) -> None:
     text = page(inspected(small_cfg), ABOUT)
     assert not re.findall(r"https?://", text)
     assert "default-src 'none'" in text

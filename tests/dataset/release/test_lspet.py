@@ -81,7 +81,7 @@ def test_real_annotation_is_reproduced(
             if key == "joints":
                 a, b = a[visible], b[visible]
             assert np.abs(a - b).max() <= rounded, key
-    gt, known = (load_gt(place / "gt_valid.mat") for place in (out / "annot", folder))
+    gt, known = (load_gt(annot / "gt_valid.mat") for annot in (out / "annot", folder))
     points = np.random.default_rng(0).uniform(0, 150, (700, 16, 2))
     np.testing.assert_allclose(
         normalised_errors(points, gt), normalised_errors(points, known), rtol=2e-3, atol=1e-3
@@ -125,7 +125,7 @@ def test_missing_joints_stay_missing(write: Write) -> None:
     np.testing.assert_allclose(third.joints[7], people[2, 8:10, :2].mean(axis=0))
 
 
-def test_people_who_cannot_be_scored_are_left_out(write: Write) -> None:
+def test_people_who_cannot_be_scored_are_excluded(write: Write) -> None:
     people = random_people(6)
     people[0, 12, 2] = 0  # no neck
     people[1, 13, 2] = 0  # no head top

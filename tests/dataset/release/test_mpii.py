@@ -1,4 +1,4 @@
-"""Conversion of the official MPII release: what is kept, left out, and rejected."""
+"""Conversion of the official MPII release: what is kept, excluded, and rejected."""
 
 import json
 import runpy
@@ -182,10 +182,10 @@ def test_ground_truth_is_of_the_validation_people(
     prepare(release(images), tmp_path / "images", tmp_path / "out")
     valid = read(tmp_path / "out")["valid"]
     truth = loadmat(tmp_path / "out" / "annot" / "gt_valid.mat")
-    seen = np.array([record["joints_vis"] for record in valid]).T == 1
+    visible = np.array([record["joints_vis"] for record in valid]).T == 1
     joints = np.array([record["joints"] for record in valid]).transpose(1, 2, 0)
-    assert np.array_equal(truth["jnt_missing"], 1 - seen)
-    assert np.array_equal(truth["pos_gt_src"], np.where(seen[:, None], joints, 0))
+    assert np.array_equal(truth["jnt_missing"], 1 - visible)
+    assert np.array_equal(truth["pos_gt_src"], np.where(visible[:, None], joints, 0))
     boxes = {
         key(expected(one, person)): [[person["x1"], person["y1"]], [person["x2"], person["y2"]]]
         for one in images
@@ -206,8 +206,10 @@ def test_real_annotation_survives_a_round_trip(
     for number, record in enumerate(records):
         corners = truth["headboxes_src"][..., number].ravel()
         person = dict(zip(("x1", "y1", "x2", "y2"), corners, strict=True))
-        seen = np.flatnonzero(record["joints_vis"])
-        points = [{"x": record["joints"][j][0], "y": record["joints"][j][1], "id": j} for j in seen]
+        visible = np.flatnonzero(record["joints_vis"])
+        points = [
+            {"x": record["joints"][j][0], "y": record["joints"][j][1], "id": j} for j in visible
+        ]
         center = dict(zip("xy", record["center"], strict=True))
         person |= {"annopoints": {"point": points}, "scale": record["scale"], "objpos": center}
         entry = images.setdefault(record["image"], image(record["image"], [], None))
@@ -220,16 +222,16 @@ def test_real_annotation_survives_a_round_trip(
         valid=tmp_path / "valid.json",
     )
     assert read(tmp_path / "out")["valid"] == records[::-1]
-    made = loadmat(tmp_path / "out" / "annot" / "gt_valid.mat")
+    written = loadmat(tmp_path / "out" / "annot" / "gt_valid.mat")
     for name in ("dataset_joints", "jnt_missing", "pos_gt_src", "headboxes_src"):
         real = truth[name] if name == "dataset_joints" else truth[name][..., :150][..., ::-1]
-        assert made[name].dtype == real.dtype
-        assert made[name].shape == real.shape
-    assert made["dataset_joints"].tolist() == truth["dataset_joints"].tolist()
-    assert np.array_equal(made["jnt_missing"], truth["jnt_missing"][:, :150][:, ::-1])
-    assert np.array_equal(made["headboxes_src"], truth["headboxes_src"][..., :150][..., ::-1])
+        assert written[name].dtype == real.dtype
+        assert written[name].shape == real.shape
+    assert written["dataset_joints"].tolist() == truth["dataset_joints"].tolist()
+    assert np.array_equal(written["jnt_missing"], truth["jnt_missing"][:, :150][:, ::-1])
+    assert np.array_equal(written["headboxes_src"], truth["headboxes_src"][..., :150][..., ::-1])
     # valid.json is rounded to four decimals, gt_valid.mat is not.
-    assert np.abs(made["pos_gt_src"] - truth["pos_gt_src"][..., :150][..., ::-1]).max() < 1e-4
+    assert np.abs(written["pos_gt_src"] - truth["pos_gt_src"][..., :150][..., ::-1]).max() < 1e-4
 
 
 def test_split_keeps_videos_whole(release: Callable[..., Path]) -> None:
@@ -257,7 +259,7 @@ def test_split_has_no_people_that_cannot_be_scored(release: Callable[..., Path])
     assert all(int(person.image[:9]) >= 45 for person in chosen)
 
 
-def test_people_without_annotation_are_left_out(
+def test_people_without_annotation_are_excluded(
     release: Callable[..., Path], tmp_path: Path
 ) -> None:
     odd = [rect(seed) for seed in range(11)]
@@ -366,7 +368,9 @@ def test_own_split_warns_that_scores_do_not_compare(
     assert any("do not compare with published" in line for line in lines)
 
 
-def test_missing_images(release: Callable[..., Path], tmp_path: Path) -> None:
+def test_people_without_an_image_are_excluded_only_on_request(
+    release: Callable[..., Path], tmp_path: Path
+) -> None:
     path = release(release_images())
     missing = ["000000003.jpg", "000000007.jpg", "000000011.jpg", "000000061.jpg"]
     for name in missing:
@@ -411,7 +415,7 @@ def test_images_are_linked_unless_in_place(release: Callable[..., Path], tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_existing_annotation_is_not_lost(
+def test_existing_annotation_is_kept_unless_overwritten(
     release: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, images, out = release(release_images(30)), tmp_path / "images", tmp_path / "out"

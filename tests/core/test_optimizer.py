@@ -1,65 +1,27 @@
-"""Loss, optimizer and learning rate schedule."""
+"""Optimizer and learning rate schedule."""
 
 import math
 from collections.abc import Callable
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from yacs.config import CfgNode
 
 from lib.config import get_cfg
-from lib.core.loss import JointsMSELoss, build_loss
 from lib.core.optimizer import build_optimizer, build_scheduler
-from lib.dataset.skeleton import MPII
 from lib.models import build_model
-
-
-def heatmaps(seed: int) -> torch.Tensor:
-    return torch.rand(3, 16, 4, 5, generator=torch.Generator().manual_seed(seed))
-
-
-def test_the_loss_is_half_the_mean_square_over_joints_with_weight() -> None:
-    output, target = heatmaps(0), heatmaps(1)
-    weight = torch.ones(3, 16)
-    plain = JointsMSELoss()(output, target, weight)
-    assert plain.item() == pytest.approx(0.5 * (output - target).square().mean().item())
-    weight[1, 4] = 0
-    changed = output.clone()
-    changed[1, 4] = 1e3
-    assert JointsMSELoss()(changed, target, weight) == JointsMSELoss()(output, target, weight)
-    unweighted = JointsMSELoss(use_target_weight=False)
-    assert unweighted(changed, target, weight) > 100 * plain
-
-
-def test_ohkm_counts_the_hardest_joints_of_each_person() -> None:
-    output, target, weight = heatmaps(0), heatmaps(1), torch.ones(3, 16)
-    each = 0.5 * (output - target).square().mean(dim=(2, 3)).numpy()
-    expected = np.sort(each, axis=1)[:, -5:].mean()
-    assert JointsMSELoss(topk=5)(output, target, weight).item() == pytest.approx(expected)
-
-
-def test_joint_weights_multiply_the_heatmaps() -> None:
-    cfg = get_cfg()
-    cfg.LOSS.USE_DIFFERENT_JOINTS_WEIGHT = True
-    output, target = heatmaps(0), heatmaps(1)
-    weights = torch.tensor(MPII.joint_weights)[:, None, None]
-    expected = 0.5 * (weights * (output - target)).square().mean()
-    loss = build_loss(cfg, MPII)(output, target, torch.ones(3, 16))
-    torch.testing.assert_close(loss, expected)
-    assert weights[[10, 15]].min() > weights[[6, 7]].max()  # wrists, pelvis and thorax
 
 
 def learning_rates(cfg: CfgNode, steps_per_epoch: int) -> list[float]:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=cfg.TRAIN.LR)
     scheduler = build_scheduler(cfg, optimizer, steps_per_epoch)
-    rates = []
+    values = []
     for _ in range((cfg.TRAIN.END_EPOCH - cfg.TRAIN.BEGIN_EPOCH) * steps_per_epoch):
-        rates.append(optimizer.param_groups[0]["lr"])
+        values.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return rates
+    return values
 
 
 @pytest.mark.parametrize("begin", [0, 2])
@@ -75,11 +37,11 @@ def test_the_learning_rate_warms_up_then_follows_a_cosine() -> None:
     cfg = get_cfg()
     cfg.TRAIN.LR, cfg.TRAIN.LR_END, cfg.TRAIN.WARMUP_STEPS = 1.0, 0.1, 4
     cfg.TRAIN.LR_SCHEDULER, cfg.TRAIN.END_EPOCH = "CosineAnnealingLR", 2
-    rates = learning_rates(cfg, 10)
-    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
-    assert rates[12] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 2)) / 2)
-    assert all(a > b for a, b in pairwise(rates[4:]))
-    assert rates[-1] > 0.1
+    values = learning_rates(cfg, 10)
+    assert values[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert values[12] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 2)) / 2)
+    assert all(a > b for a, b in pairwise(values[4:]))
+    assert values[-1] > 0.1
 
 
 @pytest.mark.parametrize("decay", [0.05, 0.0])
