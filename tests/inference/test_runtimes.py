@@ -40,7 +40,6 @@ def crops(count: int) -> Tensor:
 @pytest.mark.parametrize(
     ("runtime", "prune"),
     [
-        ("openvino", "none"),
         ("openvino", "connection"),
         ("openvino", "token"),
         ("onnx", "token"),

@@ -47,14 +47,14 @@ def test_default_weights_a_box_and_a_folder(desk: Desk, weights: Path) -> None:
 
 def test_image_names_can_contain_any_character(desk: Desk, weights: Path) -> None:
     content = (desk.data / "images/valid_000001.jpg").read_bytes()
-    for name in (b"a\"b'<img src=x onerror=alert(1)>{{data}}&.jpg", b"\xff\n.jpg", b"...jpg"):
+    for name in (b"\xff\n\"'<img src=x onerror=alert(1)>{{data}}&.jpg", b"...jpg"):
         image = os.fsdecode(os.path.join(os.fsencode(desk.folder), name))
         Path(image).write_bytes(content)
         done = inspect(desk, image, "TEST.MODEL_FILE", weights)
         assert done.code == 0, done.err
         assert "Logging error" not in done.err
     folders = list((desk.results / "inspect").iterdir())
-    assert len(folders) == 3
+    assert len(folders) == 2
     assert all("<img src=x" not in (folder / "index.html").read_text() for folder in folders)
 
 

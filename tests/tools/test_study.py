@@ -39,7 +39,7 @@ def run(desk: Desk, *words: object) -> Outcome:
 
 def options(desk: Desk) -> list[str]:
     folders = ("OUTPUT_DIR", desk.folder / "output", "LOG_DIR", desk.folder / "log")
-    return [str(word) for word in (*folders, "DATASET.ROOT", desk.data)]
+    return [str(word) for word in (*folders, "DATASET.ROOT", desk.data, "TRAIN.END_EPOCH", 1)]
 
 
 @pytest.fixture
@@ -173,12 +173,12 @@ def test_only_the_chosen_variants_are_trained(desk: Desk, trained: list[str]) ->
     run(desk, "--only", "methods").fails_with("'methods', only 'dense', 'full, method'")
     run(desk, "--only", "full, dense").fails_with("'full, dense', seed 0, needs")
     assert run(desk, "--only", "dense", "--report").code == 2
-    done = run(desk, "--only", "full, method", "--only", "full, dense", "TRAIN.END_EPOCH", 1)
+    done = run(desk, "--only", "full, method", "--only", "full, dense")
     assert done.code == 0, done.err
     assert trained == ["full_method", "full_method"]
     assert "| full, dense | 2 |" in done.out
     assert "| dense |" not in done.out
-    assert run(desk, "--only", "full, dense", "TRAIN.END_EPOCH", 1).code == 0
+    assert run(desk, "--only", "full, dense").code == 0
 
 
 def test_missing_files_are_reported_before_any_training(desk: Desk, trained: list[str]) -> None:

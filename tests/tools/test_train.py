@@ -59,14 +59,15 @@ def test_a_resumed_training_ends_with_the_same_weights(desk: Desk) -> None:
     desk.check_exact_resume("MODEL.DROP_PATH", 0.5, "TRAIN.EMA_DECAY", 0.9, "DATASET.COLOR", 0.2)
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_no_worker(desk: Desk) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_and_no_worker(desk: Desk, number: signal.Signals) -> None:
     words = desk.words("TRAIN.END_EPOCH", 1000, "WORKERS", 2)
     command = [sys.executable, str(ROOT / "tools/train.py"), *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in process.stderr:
         if "epoch 1 step" in line:
             break
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    os.killpg(process.pid, number)  # as terminals and schedulers do: to the workers too
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
