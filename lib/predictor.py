@@ -15,10 +15,9 @@ from yacs.config import CfgNode
 
 from lib.config import load_cfg
 from lib.config.check import check
-from lib.core.tester import build_decoding
 from lib.dataset import build_skeleton
 from lib.dataset.transforms import box_error, box_to_center_scale, crop_image, crop_matrix
-from lib.inference.pipeline import predict
+from lib.inference.pipeline import build_decoding, predict
 from lib.inference.runtimes import load_runner
 from lib.models import check_model
 from lib.utils.distributed import choose_device
@@ -42,11 +41,11 @@ class Person:
 
 
 class Predictor:
-    """Finds the joints of people whose boxes are known.
+    """Predicts the joints of people in given boxes.
 
     `cfg` is a configuration or the path of a YAML file; its TEST keys choose runtime, precision,
-    flip test and decoding. `checkpoint` is what TEST.MODEL_FILE may be. The default device is the
-    first of GPUS, or the CPU. UserError if a key or a file is wrong.
+    flip test and decoding. `checkpoint` is any file that TEST.MODEL_FILE takes. The default device
+    is the first of GPUS, or the CPU. UserError if a key or a file is wrong.
     """
 
     def __init__(

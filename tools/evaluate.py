@@ -3,7 +3,7 @@
 import argparse
 
 from lib.core.results import write_json
-from lib.metrics.pckh import format_table, load_gt, load_predictions, pckh
+from lib.metrics.pckh import PCKh, load_gt, load_predictions, pckh
 from lib.utils.errors import run_command
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     gt = load_gt(arguments.gt)
     pred = load_predictions(arguments.pred, people=gt["jnt_missing"].shape[1])
     scores = pckh(pred, gt)
-    print(format_table({arguments.pred: scores}))
+    print(PCKh().table({arguments.pred: scores}))
     if arguments.json:
         write_json(arguments.json, scores)
 

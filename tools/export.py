@@ -3,7 +3,6 @@
 The file is compared with PyTorch on real images first, and kept only if they agree.
 """
 
-import argparse
 from pathlib import Path
 
 from lib.core.session import open_session
@@ -12,22 +11,16 @@ from lib.utils.arguments import command_parser, overrides
 from lib.utils.errors import run_command
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = command_parser(__doc__)
-    parser.add_argument("--format", choices=SUFFIXES, default="onnx", help="default: onnx")
-    parser.add_argument("--decode", action="store_true", help="joints and scores, not heatmaps")
-    parser.add_argument("--out", metavar="FILE", help="default: next to the checkpoint")
-    parser.add_argument(
-        "--images", action="append", metavar="FILE|FOLDER",
-        help="images to check on, repeatable; default: the first people of DATASET.TEST_SET",
-    )  # fmt: skip
-    return parser.parse_intermixed_args()
-
-
 def main() -> None:
     """Export, and print how far the file is from PyTorch."""
-    arguments = parse_arguments()
+    parser = command_parser(__doc__)
+    add = parser.add_argument
+    add("--format", choices=SUFFIXES, default="onnx", help="default: onnx")
+    add("--decode", action="store_true", help="also give joints and scores")
+    add("--out", metavar="FILE", help="default: next to the checkpoint")
+    add("--images", type=Path, metavar="FILE|FOLDER",
+        help="images to check on; default: the first people of DATASET.TEST_SET")  # fmt: skip
+    arguments = parser.parse_intermixed_args()
     with open_session(arguments.cfg, overrides(arguments), "export") as session:
         cfg, weights = session.cfg, session.model_file
         suffix = f"{'_joints' if arguments.decode else ''}{SUFFIXES[arguments.format]}"

@@ -3,7 +3,6 @@
 Writes a page, index.html, and PNG files: each joint's attention, what pruning keeps, the mask.
 """
 
-import argparse
 from pathlib import Path
 
 from lib.analysis.inspection.files import inspect_checkpoint
@@ -12,28 +11,16 @@ from lib.utils.arguments import command_parser, numbers, overrides
 from lib.utils.errors import run_command
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = command_parser(__doc__)
-    parser.add_argument("--input", required=True, metavar="IMAGE", help="the image file")
-    parser.add_argument(
-        "--box",
-        type=numbers(4),
-        metavar="X,Y,W,H",
-        help="the person's box in pixels, as --box=-5,0,90,200; default: the whole image",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="output folder; default: <the run's folder>/inspect/<name of the image>",
-    )
-    return parser.parse_intermixed_args()
-
-
 def main() -> None:
     """Inspect the network on one person and write the files."""
-    arguments = parse_arguments()
+    parser = command_parser(__doc__)
+    add = parser.add_argument
+    add("--input", required=True, metavar="IMAGE", help="the image file")
+    add("--box", type=numbers(4), metavar="X,Y,W,H",
+        help="the person in pixels, as --box=-5,0,90,200; default: the whole image")  # fmt: skip
+    add("--out", type=Path, metavar="DIR",
+        help="output folder; default: <the run's folder>/inspect/<name of the image>")  # fmt: skip
+    arguments = parser.parse_intermixed_args()
     with open_session(arguments.cfg, overrides(arguments), "inspect_sparsity") as session:
         page = inspect_checkpoint(
             session, arguments.cfg, arguments.input, arguments.box, arguments.out

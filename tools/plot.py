@@ -20,12 +20,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER|FILE",
+        "--out", type=Path, metavar="FOLDER|FILE",
         help="where to write; a .pdf gets a page per figure, a .png all figures; default: the "
         "run's folder or, for several runs, the deepest folder that holds all of them",
-    )
+    )  # fmt: skip
     parser.add_argument("--dataDir", dest="data_dir", metavar="DIR", help="replaces DATA_DIR")
     return parser.parse_args()
 

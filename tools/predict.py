@@ -62,11 +62,8 @@ def main() -> None:
         try:
             prediction.run()
         finally:
-            tally = prediction.tally
-            if tally.frames:
-                skipped = f", {tally.skipped} files skipped" if tally.skipped else ""
-                speed = f"{tally.frames / tally.seconds:.1f} frames/s{skipped}"
-                print(f"{tally.people} people in {tally.frames} frames, {speed}")
+            if prediction.frames:
+                print(prediction.summary())
                 print(f"results: {folder}")
 
 

@@ -214,6 +214,7 @@ IGNORED_KEYS: tuple[Ignored, ...] = (
     Ignored("MODEL.TAG_PER_JOINT", "for bottom-up networks only"),
     Ignored("LOSS.TOPK", "LOSS.USE_OHKM is false", lambda cfg: not cfg.LOSS.USE_OHKM),
     Ignored("DATASET.HYBRID_JOINTS_TYPE", "older codebases named folders after it"),
+    Ignored("DATASET.SELECT_DATA", "all people are used"),
     Ignored("TRAIN.GAMMA1", "no optimizer uses it"),
     Ignored("TRAIN.GAMMA2", "no optimizer uses it"),
     Ignored("TRAIN.WD", "adam has no weight decay here", lambda cfg: cfg.TRAIN.OPTIMIZER == "adam"),

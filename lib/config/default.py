@@ -2,7 +2,7 @@
 
 Sizes are (width, height). Keys with no effect are kept so that published YAML files of the HRNet
 family load; a run logs those that are set. The comments are the text of docs/configuration.md:
-`python -m lib.config.reference > docs/configuration.md`.
+`python docs/make_configuration.py > docs/configuration.md`.
 """
 
 from yacs.config import CfgNode as Node
@@ -75,7 +75,7 @@ _C.DATASET.TRAIN_SET = "train"  # `annot/<set>.json` to train on
 _C.DATASET.TEST_SET = "valid"  # `annot/<set>.json` to test on; scored if `gt_<set>.mat` exists
 _C.DATASET.DATA_FORMAT = "jpg"  # jpg: files in images/; zip: entries of images.zip
 _C.DATASET.HYBRID_JOINTS_TYPE = ""  # no effect: was part of the output folder's name
-_C.DATASET.SELECT_DATA = False  # leave out training people whose joints do not fit their box
+_C.DATASET.SELECT_DATA = False  # no effect: all people are used
 _C.DATASET.FLIP = True  # mirror half of the training samples
 _C.DATASET.SCALE_FACTOR = 0.25  # box size times 1 + normal(0, this), clipped to one deviation
 _C.DATASET.ROT_FACTOR = 30.0  # degrees, normal, clipped to two deviations; 60 % of samples rotate

@@ -18,8 +18,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from lib.core.nonfinite import first_bad_gradient, first_bad_layer
 from lib.dataset.heatmap import encode
-from lib.dataset.transforms import crop_to_heatmap
-from lib.inference.precision import autocast
+from lib.dataset.transforms import rescale_joints
+from lib.inference.runtimes import autocast
 from lib.metrics.heatmap_accuracy import heatmap_accuracy
 from lib.models import PoseNetwork
 from lib.utils.distributed import Distributed, all_reduce_any, unwrap
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """The position in a training: `step` steps into `epoch`, 0-based, and its records.
+    """The position in a training, `step` steps into `epoch`, both 0-based, and its records.
 
     `best` is the best primary score of the metric, None before the first. `loss_sum` is over the
     `loss_count` steps of this epoch. `skipped` counts steps without a finite loss or gradient,
-    `bad_images` are the people (by index) with an unreadable image; `history` has an entry for
-    each epoch: loss, learning rate, and the scores if the set has any.
+    `bad_images` are the people (by index) with an unreadable image. `history` has an entry for
+    each epoch: loss, learning rate, and the scores if the set is annotated.
     """
 
     epoch: int = 0
@@ -121,7 +121,7 @@ class TrainState:
         """
         device = self.distributed.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        joints = crop_to_heatmap(batch["joints"], self.image_size, self.heatmap_size)
+        joints = rescale_joints(batch["joints"], self.image_size, self.heatmap_size)
         target, weight = encode(joints, batch["visible"], self.heatmap_size, self.sigma)
         statistics = _statistics(self.model) if self.restore_norms else []
         self.optimizer.zero_grad(set_to_none=True)
@@ -150,7 +150,7 @@ class TrainState:
         return StepResult(batch, total.item(), torch.cat(outputs), target)
 
     def _update(self, loss: Tensor, batch: dict[str, Tensor], number: int) -> None:
-        """Step the optimizer if the loss and the gradient are finite, else NotFiniteError."""
+        """Step the optimizer; NotFiniteError if the loss or the gradient is not finite."""
         weights = [weight for weight in self.model.parameters() if weight.grad is not None]
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         norm = get_total_norm(gradients, foreach=True)
@@ -190,8 +190,8 @@ class TrainState:
                     model(images)
 
         layer = first_bad_layer(self.network, forward)
-        where = f"starts in {layer}" if layer else "comes from the loss alone"
-        return NotFiniteError(f"the loss is {loss.item()}, which {where},", samples)
+        where = f"first in {layer}" if layer else "in the loss alone"
+        return NotFiniteError(f"the loss is {loss.item()}, {where},", samples)
 
 
 def train_epoch(
@@ -202,10 +202,10 @@ def train_epoch(
     steps: int,
     print_every: int,
 ) -> Iterator[StepResult | NotFiniteError]:
-    """Train to the end of the epoch of `steps` steps, from the position of `progress`.
+    """Train from the position of `progress` to the end of the epoch, which has `steps` steps.
 
-    Yields after each step, which `progress` then includes, its result, or the error if its loss or
-    gradient is not finite. Shows a progress bar on a terminal and logs every `print_every` steps.
+    Yields the result of each step, or the error if its loss or gradient is not finite; `progress`
+    includes the step by then. Shows a progress bar on a terminal, logs every `print_every` steps.
     """
     state.train_mode()
     images, start = 0, time.perf_counter()
@@ -227,24 +227,17 @@ def train_epoch(
                 progress.loss_sum += result.loss
                 progress.loss_count += 1
                 if progress.step % print_every == 0 or progress.step == steps:
+                    accuracy = heatmap_accuracy(result.output, result.target)[1].item()
                     speed = images / (time.perf_counter() - start)
-                    line = _describe_step(state, progress, result, steps, speed)
+                    left = (steps - progress.step) * len(batch["image"]) / speed
+                    line = (
+                        f"loss {progress.loss:.6f}, accuracy {accuracy:.3f}, "
+                        f"lr {state.scheduler.get_last_lr()[0]:.2e}, "
+                        f"{speed:.0f} images/s, {tqdm.format_interval(left)} left"
+                    )
                     bar.set_postfix_str(line)
                     log.info("%s step %d/%d: %s", title, progress.step, steps, line)
             yield result
-
-
-def _describe_step(
-    state: TrainState, progress: Progress, result: StepResult, steps: int, speed: float
-) -> str:
-    accuracy = heatmap_accuracy(result.output, result.target)[1].item()
-    seconds = (steps - progress.step) * len(result.output) / speed
-    minutes, seconds = divmod(round(seconds), 60)
-    return (
-        f"loss {progress.loss:.6f}, accuracy {accuracy:.3f}, "
-        f"lr {state.scheduler.get_last_lr()[0]:.2e}, {speed:.0f} images/s, "
-        f"{minutes}:{seconds:02d} left"
-    )
 
 
 def _norms(model: nn.Module) -> Iterator[BatchNorm]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 
 def first_bad_gradient(model: nn.Module) -> str:
@@ -22,26 +23,21 @@ def first_bad_layer(model: nn.Module, run: Callable[[], object]) -> str:
 
     Synchronised batch norm is in evaluation mode meanwhile, since other processes do not take part.
     """
+    layers = {layer: name for name, layer in model.named_modules() if not list(layer.children())}
     bad: list[str] = []
 
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and not output.isfinite().all():
-                bad.append(name)
+    def hook(module: nn.Module, inputs: object, output: object) -> None:
+        if module in layers and isinstance(output, Tensor) and not output.isfinite().all():
+            bad.append(layers[module])
 
-        return hook
-
-    norms = [norm for norm in model.modules() if isinstance(norm, nn.SyncBatchNorm)]
-    modes = [norm.training for norm in norms]
-    leaves = [(name, layer) for name, layer in model.named_modules() if not list(layer.children())]
-    hooks = [layer.register_forward_hook(watch(name)) for name, layer in leaves]
+    norms = [layer for layer in layers if isinstance(layer, nn.SyncBatchNorm) and layer.training]
+    handle = register_module_forward_hook(hook)
     try:
         for norm in norms:
             norm.eval()
         run()
     finally:
-        for norm, mode in zip(norms, modes, strict=True):
-            norm.train(mode)
-        for handle in hooks:
-            handle.remove()
+        handle.remove()
+        for norm in norms:
+            norm.train()
     return bad[0] if bad else ""

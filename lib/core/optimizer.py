@@ -3,7 +3,6 @@
 import bisect
 import math
 
-from timm.optim import create_optimizer_v2
 from torch import optim
 from yacs.config import CfgNode
 
@@ -13,22 +12,15 @@ from lib.models import PoseNetwork, model_spec
 def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> optim.Optimizer:
     """Build `TRAIN.OPTIMIZER`; as in HRNet, `adam` has no weight decay."""
     train = cfg.TRAIN
-    parameters = list(model.parameters())  # from a module timm would make groups of its own
     if train.OPTIMIZER == "sgd":
-        # timm's sgd is always Nesterov's
-        opt = "nesterov" if train.NESTEROV else "momentum"
-        return create_optimizer_v2(
-            parameters, opt=opt, lr=train.LR, momentum=train.MOMENTUM, weight_decay=train.WD
-        )
-    is_adamw = train.OPTIMIZER == "adamw"
-    return create_optimizer_v2(
-        model_spec(cfg).parameter_groups(model, cfg) if is_adamw else parameters,
-        opt=train.OPTIMIZER,
-        lr=train.LR,
-        weight_decay=train.WD if is_adamw else 0.0,
-        eps=train.ADAM_EPS,
-        fused=True,
-    )
+        return optim.SGD(
+            model.parameters(), lr=train.LR, momentum=train.MOMENTUM, weight_decay=train.WD,
+            nesterov=train.NESTEROV,
+        )  # fmt: skip
+    if train.OPTIMIZER == "adamw":
+        groups = model_spec(cfg).parameter_groups(model, cfg)
+        return optim.AdamW(groups, lr=train.LR, eps=train.ADAM_EPS, fused=True)
+    return optim.Adam(model.parameters(), lr=train.LR, eps=train.ADAM_EPS, fused=True)
 
 
 def build_scheduler(

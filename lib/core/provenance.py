@@ -7,19 +7,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import cv2
 from yacs.config import CfgNode
 
 from lib.dataset import PoseDataset
 from lib.utils.errors import UserError
 
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python")
+_PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
 
 def provenance(cfg: CfgNode, dataset: PoseDataset, image_set: str) -> dict[str, Any]:
-    """Return where a run on `dataset`, of `image_set`, comes from; plain values only."""
+    """Describe a run on `dataset`, the set `image_set`, in plain values."""
     return {
         "config": cfg.dump(),
-        "seed": cfg.SEED,
         "versions": _versions(),
         "git": _git_state(Path(__file__).parent),
         "data": {
@@ -33,7 +33,7 @@ def provenance(cfg: CfgNode, dataset: PoseDataset, image_set: str) -> dict[str, 
 def data_fingerprint(dataset: PoseDataset) -> str:
     """SHA-256 of the annotation file and of each image's name and size (in a zip, its CRC).
 
-    A missing image is no error here, but when it is read.
+    A missing image is an error only when it is read.
     """
     digest = hashlib.sha256(dataset.annotation.path.read_bytes())
     for name in sorted({record.image for record in dataset.records}):
@@ -46,13 +46,9 @@ def data_fingerprint(dataset: PoseDataset) -> str:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # OpenCV has several package names
-            versions[name] = "unknown"
-    return versions
+    # Not by its package, since OpenCV has several names.
+    versions = {"python": platform.python_version(), "opencv-python": cv2.__version__}
+    return versions | {name: metadata.version(name) for name in _PACKAGES}
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:

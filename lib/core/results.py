@@ -11,13 +11,10 @@ from yacs.config import CfgNode
 
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_write
-from lib.utils.text import is_valid_path
 
 
 def run_folder(base: str, cfg: CfgNode, run: str) -> Path:
     """Make and return base/<dataset>/<model>/<run>; UserError if it cannot be written."""
-    if run in (".", "..") or not is_valid_path(run):
-        raise UserError(f"{run!r} cannot be the name of a run's folder: rename the YAML file")
     folder = Path(base) / cfg.DATASET.DATASET / cfg.MODEL.NAME / run
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,11 +30,6 @@ def write_json(path: str | Path, content: Mapping[str, Any] | Sequence[Any]) -> 
     with atomic_write(path) as temporary:
         text = json_tricks.dumps(_nan_to_none(content), indent=2, primitives=True)
         temporary.write_text(text + "\n")
-
-
-def scalar_tag(name: str) -> str:
-    """Return the TensorBoard tag of an entry of `history.json`: train/loss, test/Mean_0.1, …."""
-    return f"{'train' if name in ('loss', 'lr') else 'test'}/{name.replace('@', '_')}"
 
 
 def _nan_to_none(content: Any) -> Any:  # JSON has no nan

@@ -34,7 +34,7 @@ class Session:
 
     @property
     def model_file(self) -> Path:
-        """TEST.MODEL_FILE; default: the run's own final weights."""
+        """TEST.MODEL_FILE; default: the final weights of the run."""
         return Path(self.cfg.TEST.MODEL_FILE or self.folder / "final_state.pth")
 
 
@@ -73,7 +73,7 @@ def open_session(
 
 
 def _explain(error: RuntimeError, distributed: Distributed) -> Exception:
-    """Return a UserError that says what to change, if the error is a known one; else itself."""
+    """Return a UserError for a known error, with what to change; otherwise the error itself."""
     line = " ".join(str(error).split())
     if "DataLoader worker" in line:
         return UserError(f"a loader process died: {line} If memory ran out, lower WORKERS")

@@ -1,18 +1,18 @@
 """Testing: predict the people of a set and score the predictions."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from yacs.config import CfgNode
 
 from lib.core.provenance import provenance
 from lib.core.results import write_json
 from lib.core.visualize import contact_sheet
-from lib.dataset import Skeleton, build_dataset, build_test_loader, read_annotation
+from lib.dataset import build_dataset, build_test_loader, read_annotation
 from lib.dataset.predictions import Predictions, concatenate
-from lib.inference.pipeline import Decoding, Runner, predict
+from lib.inference.pipeline import Runner, build_decoding, predict
 from lib.inference.runtimes import build_runner, load_runner
 from lib.metrics import build_metric
 from lib.metrics.mean_pose import mean_pose
@@ -22,15 +22,6 @@ from lib.utils.drawing import save_image
 from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
-
-
-def build_decoding(cfg: CfgNode, skeleton: Skeleton) -> Decoding:
-    """Return the decoding of heatmaps of the TEST keys."""
-    return Decoding(
-        flip_order=skeleton.flip_order if cfg.TEST.FLIP_TEST else None,
-        refine=cfg.TEST.POST_PROCESS,
-        blur_kernel=cfg.TEST.BLUR_KERNEL,
-    )
 
 
 class Tester:
@@ -65,15 +56,15 @@ class Tester:
 
         KeyboardInterrupt, between two batches, once `should_stop` is true in any process.
         """
-        own = predict(
+        predictions = predict(
             run,
-            _until(should_stop, self.loader),
+            takewhile(lambda batch: not should_stop(), self.loader),
             self.distributed.device,
             build_decoding(self.cfg, self.dataset.skeleton),
         )
         if all_reduce_any([should_stop()], self.distributed)[0]:
             raise KeyboardInterrupt
-        return concatenate(all_gather(own, self.distributed))
+        return concatenate(all_gather(predictions, self.distributed))
 
     def score(self, predictions: Predictions) -> dict[str, float] | None:
         """Return the metric's scores; None if the set has no annotation to score with."""
@@ -92,13 +83,6 @@ class Tester:
             log.info("no score of the mean pose: %s", error)
             return None
         return self.score(mean_pose(train.records, self.dataset.records))
-
-
-def _until(should_stop: Callable[[], bool], batches: Iterable[Any]) -> Iterator[Any]:
-    for batch in batches:
-        if should_stop():
-            return
-        yield batch
 
 
 def evaluate_checkpoint(

@@ -20,7 +20,7 @@ from lib.core.engine import NotFiniteError, Progress, StepResult, TrainState, tr
 from lib.core.loss import build_loss
 from lib.core.optimizer import build_optimizer, build_scheduler
 from lib.core.provenance import provenance
-from lib.core.results import scalar_tag, write_json
+from lib.core.results import write_json
 from lib.core.tester import Tester
 from lib.core.visualize import debug_images
 from lib.dataset import Skeleton, build_dataset, build_train_loader, resolve_path
@@ -113,7 +113,7 @@ class Trainer:
         self._save_weights("final_state.pth")
 
     def _after_step(self, result: StepResult | NotFiniteError, stop: threading.Event) -> None:
-        """Count what was skipped, and save if it is time to; KeyboardInterrupt to stop."""
+        """Count skipped steps and people, save if due; KeyboardInterrupt if a signal came."""
         if isinstance(result, NotFiniteError):
             self._count_skipped(result)
         else:
@@ -133,7 +133,7 @@ class Trainer:
         return is_late or (steps > 0 and self.progress.step % steps == 0)
 
     def _save_debug_images(self, result: StepResult) -> None:
-        """Draw the first batch of the epoch, if the DEBUG keys are set."""
+        """Save images of the epoch's first batch, if the DEBUG keys are set."""
         images = debug_images(self.cfg, result, self.dataset.skeleton)
         for name, image in images.items():
             path = self.folder / f"train_{self.progress.epoch:03d}_{name}.jpg"
@@ -144,8 +144,8 @@ class Trainer:
     def _count_bad_images(self, result: StepResult) -> None:
         """Count the people with an unreadable image; UserError above SKIP_BAD_IMAGES."""
         bad_images, limit = self.progress.bad_images, self.cfg.DATASET.SKIP_BAD_IMAGES
-        asked, index = result.batch["asked"], result.batch["index"]
-        for person in asked[asked != index].tolist():
+        requested, index = result.batch["requested"], result.batch["index"]
+        for person in requested[requested != index].tolist():
             if person in bad_images:
                 continue
             bad_images.append(person)
@@ -184,7 +184,9 @@ class Trainer:
         if self.writer is not None:
             write_json(self.folder / "history.json", progress.history)
             for name in entry.keys() - {"epoch"}:
-                self.writer.add_scalar(scalar_tag(name), entry[name], progress.epoch)
+                group = "train" if name in ("loss", "lr") else "test"
+                tag = f"{group}/{name.replace('@', '_')}"  # tensorboardX warns of an @
+                self.writer.add_scalar(tag, entry[name], progress.epoch)
         if scores:
             score = scores[metric.primary]
             log.info("epoch %d: %s %.2f", progress.epoch - 1, metric.name, score)
@@ -207,17 +209,19 @@ class Trainer:
     def _resume(self) -> None:
         """Continue from a checkpoint, as AUTO_RESUME and TRAIN.RESUME require.
 
-        AUTO_RESUME has priority: a run that started at TRAIN.CHECKPOINT continues at its own.
+        AUTO_RESUME has priority: a run that started from TRAIN.CHECKPOINT continues from the
+        checkpoint in its folder.
         """
-        own, train = self.folder / "checkpoint.pth", self.cfg.TRAIN
-        paths = training_checkpoint.candidates(own)
+        newest, train = self.folder / "checkpoint.pth", self.cfg.TRAIN
+        paths = training_checkpoint.candidates(newest)
         if not (self.cfg.AUTO_RESUME and paths):
             if not train.RESUME:
                 return
-            paths = [Path(train.CHECKPOINT)] if train.CHECKPOINT else paths or [own]
+            paths = [Path(train.CHECKPOINT)] if train.CHECKPOINT else paths or [newest]
         path, content = training_checkpoint.read(paths)
         if path != paths[0] and self.distributed.is_main:
-            own.replace(own.with_stem("checkpoint_damaged"))  # or it would become the previous one
+            # Otherwise the next checkpoint would keep it as the previous one.
+            newest.replace(newest.with_stem("checkpoint_damaged"))
         self.progress = training_checkpoint.restore(
             content, path, self.state, self.identity, self.provenance
         )

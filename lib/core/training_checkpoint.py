@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from lib.core.engine import Progress, TrainState
 from lib.models import PoseNetwork
 from lib.utils.checkpoint import read_checkpoint, save_checkpoint
 from lib.utils.distributed import all_gather
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, as_user_error
 from lib.utils.files import previous_of
 from lib.utils.random_state import random_states, restore_random_states
 
@@ -40,7 +39,7 @@ def save(
     """
     distributed, ema = state.distributed, state.ema
     generators = all_gather(random_states(distributed.device), distributed)
-    bad_images = sorted({i for own in all_gather(progress.bad_images, distributed) for i in own})
+    bad_images = sorted(set().union(*all_gather(progress.bad_images, distributed)))
     if not distributed.is_main:
         return
     content = {
@@ -96,7 +95,7 @@ def restore(
 
     UserError if it is of another network, optimizer, seed, metric, or number of steps an epoch.
     """
-    with _must_fit(f"{path} does not fit this network and TRAIN.OPTIMIZER"):
+    with as_user_error(f"{path} does not fit this network and TRAIN.OPTIMIZER"):
         _check_identity(content["identity"], identity, path)
         _log_differences(content["provenance"], provenance, path)
         _load(state.network, content["model"])
@@ -117,22 +116,11 @@ def restore(
     return progress
 
 
-@contextmanager
-def _must_fit(message: str) -> Iterator[None]:
-    """Turn whatever the content of another network, or a crafted file, raises into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{message}: {error}") from None
-
-
 def _read(path: Path) -> dict[str, Any]:
     content = read_checkpoint(path)
     version = content.get("format") if isinstance(content, dict) else None
     if version == 1:
-        with _must_fit(f"{path} is not a training checkpoint of format 1"):
+        with as_user_error(f"{path} is not a training checkpoint of format 1"):
             return _upgrade(content)
     if version != FORMAT:
         raise UserError(f"{path} is not a training checkpoint of format {FORMAT}")

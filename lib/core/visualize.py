@@ -8,12 +8,12 @@ from lib.dataset.heatmap import decode
 from lib.dataset.pose_dataset import PoseDataset
 from lib.dataset.predictions import Predictions
 from lib.dataset.skeleton import Skeleton
-from lib.dataset.transforms import crop_matrix, heatmap_to_crop, transform_points
+from lib.dataset.transforms import crop_matrix, rescale_joints, transform_points
 from lib.utils import drawing
 
 
 def debug_images(cfg: CfgNode, result: StepResult, skeleton: Skeleton) -> dict[str, np.ndarray]:
-    """Draw a training batch as the DEBUG keys say: name -> image uint8 [H, W, 3], RGB.
+    """Draw a training batch as the DEBUG keys require: name -> image uint8 [H, W, 3], RGB.
 
     `gt` and `pred` show annotated and predicted joints, `hm_gt` and `hm_pred` their heatmaps.
     """
@@ -27,8 +27,8 @@ def debug_images(cfg: CfgNode, result: StepResult, skeleton: Skeleton) -> dict[s
         joints = result.batch["joints"].cpu().numpy()
         drawn["gt"] = drawing.draw_batch(images, joints, visible, skeleton)
     if debug.SAVE_BATCH_IMAGES_PRED:
-        cells = decode(result.output, refine=False)[0].cpu().numpy()
-        joints = heatmap_to_crop(cells, cfg.MODEL.IMAGE_SIZE, cfg.MODEL.HEATMAP_SIZE)
+        cells = decode(result.output, refine=False)[0]
+        joints = rescale_joints(cells, cfg.MODEL.HEATMAP_SIZE, cfg.MODEL.IMAGE_SIZE).cpu().numpy()
         drawn["pred"] = drawing.draw_batch(images, joints, visible, skeleton)
     if debug.SAVE_HEATMAPS_GT:
         drawn["hm_gt"] = drawing.draw_batch_heatmaps(images, result.target.cpu().numpy())

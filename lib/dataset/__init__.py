@@ -1,19 +1,17 @@
 """Data sets by name, built from the configuration."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from yacs.config import CfgNode
 
-from lib.dataset.appearance import Appearance
 from lib.dataset.augment import Augmentation
+from lib.dataset.images import ImageFolder, ImageZip
 from lib.dataset.loader import build_test_loader, build_train_loader
-from lib.dataset.pose_dataset import PoseDataset, open_images
-from lib.dataset.records import Annotation, fits_its_box
+from lib.dataset.pose_dataset import PoseDataset
+from lib.dataset.records import Annotation
 from lib.dataset.registry import DATASETS, DatasetSpec, build_skeleton, dataset_spec
 from lib.dataset.skeleton import SKELETONS, Skeleton
-from lib.utils.errors import UserError
 
 __all__ = [
     "DATASETS",
@@ -38,15 +36,11 @@ def build_dataset(cfg: CfgNode, split: Literal["train", "test"]) -> PoseDataset:
     UserError names the key or the file that is wrong.
     """
     options, training = cfg.DATASET, split == "train"
-    annotation = read_annotation(cfg, options.TRAIN_SET if training else options.TEST_SET)
-    if training and options.SELECT_DATA:
-        records = [record for record in annotation.records if fits_its_box(record)]
-        if not records:
-            raise UserError(f"{annotation.path}: DATASET.SELECT_DATA removes everyone; unset it")
-        annotation = replace(annotation, records=records)
+    root = resolve_path(cfg, options.ROOT)
+    is_zip = options.DATA_FORMAT == "zip"
     return PoseDataset(
-        annotation,
-        open_images(resolve_path(cfg, options.ROOT), options.DATA_FORMAT),
+        read_annotation(cfg, options.TRAIN_SET if training else options.TEST_SET),
+        ImageZip(root / "images.zip") if is_zip else ImageFolder(root / "images"),
         build_skeleton(cfg),
         tuple(cfg.MODEL.IMAGE_SIZE),
         augmentation=Augmentation(
@@ -55,10 +49,11 @@ def build_dataset(cfg: CfgNode, split: Literal["train", "test"]) -> PoseDataset:
             flip=options.FLIP,
             half_body_probability=options.PROB_HALF_BODY,
             half_body_joints=options.NUM_JOINTS_HALF_BODY,
+            color=options.COLOR,
+            cutout=options.CUTOUT,
         )
         if training
         else None,
-        appearance=Appearance(options.COLOR, options.CUTOUT) if training else None,
         seed=cfg.SEED,
         color_rgb=options.COLOR_RGB,
         replace_bad=training and options.SKIP_BAD_IMAGES > 0,

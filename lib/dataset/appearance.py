@@ -1,23 +1,15 @@
 """Augmentation of a crop's appearance: colour jitter and cutout."""
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Appearance:
-    """Strength of the augmentation; `DATASET.COLOR` and `DATASET.CUTOUT` in the configuration."""
-
-    color: float = 0.0  # largest relative change of brightness, contrast and saturation
-    cutout: float = 0.0  # probability that a square is cut out
+from lib.dataset.augment import Augmentation
 
 
 def vary_appearance(
-    image: np.ndarray, settings: Appearance, generator: np.random.Generator
+    image: np.ndarray, settings: Augmentation, generator: np.random.Generator
 ) -> np.ndarray:
-    """Return a varied copy of a crop, uint8 [h, w, 3], or the crop itself if all settings are 0."""
+    """Apply colour jitter and cutout to a copy of a crop, uint8 [h, w, 3]."""
     if settings.color > 0:
         image = _jitter_color(image, settings.color, generator)
     if settings.cutout > 0 and generator.random() < settings.cutout:

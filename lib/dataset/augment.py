@@ -25,6 +25,8 @@ class Augmentation:
     flip: bool = False
     half_body_probability: float = 0.0
     half_body_joints: int = 8  # half bodies only of people with more visible joints than this
+    color: float = 0.0  # largest relative change of brightness, contrast and saturation
+    cutout: float = 0.0  # probability that a square is cut out
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +46,6 @@ class View:
         """
         matrix = crop_matrix(self.center, self.scale, self.rotation, size)
         return mirror_matrix(matrix, size[0]) if self.mirrored else matrix
-
-
-def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Return the random numbers of a sample in an epoch; they depend on nothing else."""
-    return np.random.default_rng([seed, epoch, index])
 
 
 def augment(

@@ -60,14 +60,14 @@ def _is_near(position: Tensor, length: int, sigma: float) -> Tensor:
     return ((position - reach).trunc() < length) & ((position + reach + 1).trunc() >= 0)
 
 
-def _gaussian(position: Tensor, drawn: Tensor, length: int, sigma: float) -> Tensor:
-    """One axis of the Gaussians, [B,J,length]; zero if a joint is not drawn.
+def _gaussian(position: Tensor, is_visible: Tensor, length: int, sigma: float) -> Tensor:
+    """One axis of the Gaussians, [B,J,length]; zero if a joint is not visible.
 
     The 2D Gaussian is the product of its axes, so exp is computed for h+w cells, not for h·w.
     """
     cells = torch.arange(length, dtype=position.dtype, device=position.device)
     values = torch.exp((cells - position.unsqueeze(-1)).square() / (-2 * sigma**2))
-    return torch.where(drawn.unsqueeze(-1), values, 0)
+    return torch.where(is_visible.unsqueeze(-1), values, 0)
 
 
 def _newton_step(heatmaps: Tensor, peak: Tensor, scores: Tensor, blur_kernel: int) -> Tensor:

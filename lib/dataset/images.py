@@ -4,7 +4,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,19 +18,9 @@ _DECODE = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
+JPEG = b"\xff\xd8"  # first bytes of a JPEG file
+
 T = TypeVar("T")
-
-
-class ImageSource(Protocol):
-    """Reads images by name."""
-
-    def read(self, name: str) -> bytes:
-        """Return the encoded image; UserError if it cannot be read."""
-        ...
-
-    def fingerprint(self, name: str) -> int:
-        """Return a number that changes with the image, without reading it; UserError as `read`."""
-        ...
 
 
 class ImageFolder:
@@ -39,14 +29,14 @@ class ImageFolder:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise UserError(f"{self.folder}: there is no such folder of images")
+            raise UserError(f"{self.folder}: no such folder of images; see DATASET.ROOT")
 
     def read(self, name: str) -> bytes:
         """Return the file's content; UserError if it is missing or outside the folder."""
         return self._access(name, Path.read_bytes)
 
     def fingerprint(self, name: str) -> int:
-        """Return the file's size in bytes."""
+        """Return the size in bytes, which mostly differs for another image, without reading it."""
         return self._access(name, lambda path: path.stat().st_size)
 
     def _access(self, name: str, read: Callable[[Path], T]) -> T:
@@ -68,7 +58,7 @@ class ImageZip:
         self._handle: zipfile.ZipFile | None = None
         self._owner = -1
         if not self.path.is_file():
-            raise UserError(f"{self.path}: there is no such zip file of images")
+            raise UserError(f"{self.path}: no such zip file of images; see DATASET.ROOT")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None}
@@ -86,7 +76,7 @@ class ImageZip:
         try:
             return read(self._open(), entry)
         except KeyError:
-            raise UserError(f"{self.path}: there is no entry {entry!r} in the zip file") from None
+            raise UserError(f"{self.path}: the zip file has no entry {entry!r}") from None
         except Exception as error:  # zipfile raises many types on a damaged or encrypted file
             raise UserError(
                 f"{self.path}: cannot read {entry!r} from the zip file ({error})"
@@ -98,17 +88,15 @@ class ImageZip:
         return self._handle
 
 
+ImageSource = ImageFolder | ImageZip
+
+
 def _inside(name: str, source: Path) -> str:
-    """Return `name` if it stays inside its source; UserError for `../x`, `/x`, `C:x` and such."""
+    """Return `name` if it stays inside its source; UserError for `../x`, `/x` or `C:x`."""
     parts = name.replace("\\", "/").split("/")
-    if ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in name:
+    if ".." in parts or parts[0] == "" or ":" in parts[0]:
         raise UserError(f"{source}: the image name {name!r} must be a path inside it")
     return name
-
-
-def is_jpeg(data: bytes) -> bool:
-    """Whether `data` starts as a JPEG file does; only JPEG can be decoded at a reduced size."""
-    return data.startswith(b"\xff\xd8")
 
 
 def decode_image(data: bytes, name: str, reduce: int = 1, upright: bool = False) -> np.ndarray:
@@ -118,7 +106,6 @@ def decode_image(data: bytes, name: str, reduce: int = 1, upright: bool = False)
     `reduce` 2, 4 or 8 decodes a JPEG at that fraction of its size (rounded up), which is faster;
     `reduced_matrix` adapts the crop. UserError with `name` if the data is no image.
     """
-    assert reduce == 1 or is_jpeg(data), "only JPEG files can be decoded at a reduced size"
     flags = _DECODE[reduce] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)

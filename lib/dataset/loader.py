@@ -22,10 +22,10 @@ from lib.utils.errors import UserError
 class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
     """Training order: batches of (epoch, index), so that workers know the epoch as well.
 
-    The order depends only on (seed, epoch). Each of `world_size` processes gets one part of every
-    step's batch, the micro-batches that one process with as many TRAIN.ACCUMULATE computes one
-    after the other (except in a short last step). All processes get equally many samples, for which
-    the first ones may be repeated.
+    The order depends only on (seed, epoch). The samples of a step are split among
+    `world_size` processes as among the micro-batches of one process with as many TRAIN.ACCUMULATE
+    (except in a short last step). All processes get equally many samples; the first ones may be
+    repeated for that.
     """
 
     length: int
@@ -47,24 +47,15 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, size = self.epoch, self.batch_size * self.world_size
-        order = self._order(epoch)
-        steps = [order[i * size : (i + 1) * size] for i in range(self.step, len(self))]
-        own = (step.reshape(self.world_size, -1)[self.rank].tolist() for step in steps)
-        return iter([[(epoch, index) for index in batch] for batch in own])
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Return all indices in order, padded so that all processes have equally many."""
         order = np.arange(self.length)
         if self.shuffle:
             # The spawn key makes these numbers independent of those that augment the samples.
             sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
             order = np.random.default_rng(sequence).permutation(self.length)
-        return np.resize(order, math.ceil(self.length / self.world_size) * self.world_size)
-
-
-def evaluation_order(length: int, rank: int = 0, world_size: int = 1) -> range:
-    """Return the indices of one process: in order, each in exactly one process."""
-    return range(length * rank // world_size, length * (rank + 1) // world_size)
+        order = np.resize(order, math.ceil(self.length / self.world_size) * self.world_size)
+        steps = [order[i * size : (i + 1) * size] for i in range(self.step, len(self))]
+        batches = (step.reshape(self.world_size, -1)[self.rank].tolist() for step in steps)
+        return iter([[(epoch, index) for index in batch] for batch in batches])
 
 
 class PoseLoader(DataLoader):
@@ -126,10 +117,10 @@ def build_train_loader(
 def build_test_loader(
     cfg: CfgNode, dataset: PoseDataset, rank: int = 0, world_size: int = 1
 ) -> PoseLoader:
-    """Return this process's part of `dataset` in batches, in order, each sample once in total."""
-    order = evaluation_order(len(dataset), rank, world_size)
-    size = cfg.TEST.BATCH_SIZE_PER_GPU
-    return PoseLoader(dataset, batch_size=size, sampler=order, **_worker_options(cfg))
+    """Return this process's share of `dataset` in batches, in order, with no sample twice."""
+    length, size = len(dataset), cfg.TEST.BATCH_SIZE_PER_GPU
+    indices = range(length * rank // world_size, length * (rank + 1) // world_size)
+    return PoseLoader(dataset, batch_size=size, sampler=indices, **_worker_options(cfg))
 
 
 def _worker_options(cfg: CfgNode) -> dict[str, Any]:

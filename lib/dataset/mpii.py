@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.dataset.records import Annotation, Record
 from lib.dataset.skeleton import Skeleton
-from lib.dataset.transforms import MARGIN, PIXELS_PER_SCALE
+from lib.dataset.transforms import MARGIN, MAX_COORDINATE, PIXELS_PER_SCALE
 from lib.utils.errors import UserError
 from lib.utils.files import read_json
 from lib.utils.text import is_valid_path, shorten
@@ -21,7 +21,6 @@ GT_NAMES = (
     "rwri", "relb", "rsho", "lsho", "lelb", "lwri",
 )  # fmt: skip
 
-MAX_COORDINATE = 1e6  # pixels; no image is as large
 CENTER_SHIFT = 15  # pixels at scale 1, by which boxes lie below MPII's positions
 UNLABELLED_SET = "test"  # the set whose people have no joints
 
@@ -108,14 +107,12 @@ def _read_record(entry: Any, num_joints: int, with_joints: bool, where: str) -> 
 
 
 def _read_numbers(entry: dict, key: str, shape: tuple[int, ...], where: str) -> np.ndarray:
-    if key not in entry:
-        raise UserError(f"{where}: `{key}` is missing")
     try:
-        numbers = np.asarray(entry[key], dtype=np.float64)
+        numbers = np.asarray(entry.get(key), dtype=np.float64)
+        if numbers.shape == shape and (np.abs(numbers) < MAX_COORDINATE).all():  # false for nan
+            return numbers
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{where}: `{key}` must hold numbers of shape {shape}") from None
-    if numbers.shape != shape:
-        raise UserError(f"{where}: `{key}` has shape {numbers.shape}, it must have {shape}")
-    if not (np.abs(numbers) < MAX_COORDINATE).all():  # False for NaN too
-        raise UserError(f"{where}: `{key}` has a number that is not finite or beyond any image")
-    return numbers
+        pass
+    raise UserError(
+        f"{where}: `{key}` must be finite numbers of shape {shape}, within {MAX_COORDINATE:.0f}"
+    )

@@ -1,16 +1,15 @@
 """Crops of people with their joints: the samples that a loader batches."""
 
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from lib.dataset.appearance import Appearance, vary_appearance
-from lib.dataset.augment import Augmentation, View, augment, sample_generator
-from lib.dataset.images import ImageFolder, ImageSource, ImageZip, decode_image, is_jpeg
+from lib.dataset.appearance import vary_appearance
+from lib.dataset.augment import Augmentation, View, augment
+from lib.dataset.images import JPEG, ImageSource, decode_image
 from lib.dataset.records import Annotation, Record
 from lib.dataset.skeleton import Skeleton
 from lib.dataset.transforms import crop_image, reduced_matrix, reduction, transform_points
@@ -25,10 +24,10 @@ class PoseDataset(Dataset):
 
     The key of a sample is (epoch, index), or the index alone for epoch 0. It is a dict: `image`
     uint8 [h, w, 3], `joints` float32 [J, 2] in pixels of the crop, not rounded, `visible` float32
-    [J] (1 also for joints outside the crop), `index`, `asked`, and the person's `center` and
-    `scale`, float64 [2], as annotated. With `augmentation`, large JPEG images are decoded at a
-    reduced size. UserError names an unreadable image; with `replace_bad` the next readable person
-    replaces it, whose `index` then differs from `asked`.
+    [J] (1 also for joints outside the crop), `requested` (the index of the key), `index` (that of
+    the person), and the person's `center` and `scale`, float64 [2], as annotated. With
+    `augmentation`, large JPEG images are decoded at a reduced size. UserError names an unreadable
+    image; with `replace_bad` the next readable person replaces it.
     """
 
     annotation: Annotation
@@ -37,7 +36,6 @@ class PoseDataset(Dataset):
     image_size: tuple[int, int]
     _: KW_ONLY
     augmentation: Augmentation | None = None
-    appearance: Appearance | None = None
     seed: int = 0
     color_rgb: bool = True
     replace_bad: bool = False
@@ -51,28 +49,27 @@ class PoseDataset(Dataset):
         return len(self.records)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        epoch, asked = key if isinstance(key, tuple) else (0, key)
-        attempts = min(len(self), MAX_ATTEMPTS) if self.replace_bad else 1
-        for index in range(asked, asked + attempts - 1):
+        epoch, requested = key if isinstance(key, tuple) else (0, key)
+        last = requested + MAX_ATTEMPTS - 1 if self.replace_bad else requested
+        for index in range(requested, last):
             try:
-                return self._sample(epoch, index % len(self)) | {"asked": asked}
+                return self._sample(epoch, index % len(self)) | {"requested": requested}
             except UserError:
                 continue
-        return self._sample(epoch, (asked + attempts - 1) % len(self)) | {"asked": asked}
+        return self._sample(epoch, last % len(self)) | {"requested": requested}
 
     def _sample(self, epoch: int, index: int) -> dict[str, Any]:
         record = self.records[index]
-        generator = sample_generator(self.seed, epoch, index)
+        generator = np.random.default_rng([self.seed, epoch, index])
         view, joints, visible = View(record.center, record.scale), record.joints, record.visible
-        if self.augmentation is not None:
+        settings = self.augmentation
+        if settings is not None:
             aspect_ratio = self.image_size[0] / self.image_size[1]
-            view = augment(
-                view, joints, visible, self.skeleton, self.augmentation, aspect_ratio, generator
-            )
+            view = augment(view, joints, visible, self.skeleton, settings, aspect_ratio, generator)
         matrix = view.matrix(self.image_size)
         image = self._crop(record.image, view, matrix)
-        if self.appearance is not None:
-            image = vary_appearance(image, self.appearance, generator)
+        if settings is not None:
+            image = vary_appearance(image, settings, generator)
         order = self.skeleton.flip_order if view.mirrored else slice(None)
         return {
             "image": image,
@@ -85,16 +82,9 @@ class PoseDataset(Dataset):
 
     def _crop(self, name: str, view: View, matrix: np.ndarray) -> np.ndarray:
         data = self.images.read(name)
-        can_reduce = self.augmentation is not None and is_jpeg(data)
+        can_reduce = self.augmentation is not None and data.startswith(JPEG)
         factor = reduction(view.scale, self.image_size) if can_reduce else 1
         image = decode_image(data, name, factor)
         crop = crop_image(image, reduced_matrix(matrix, factor), self.image_size)
         # After cropping, since the crop is smaller than the image.
         return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if self.color_rgb else crop
-
-
-def open_images(root: str | Path, data_format: str) -> ImageSource:
-    """Return the images under `root`: `zip` reads `images.zip`, `jpg` the folder `images`."""
-    if data_format == "zip":
-        return ImageZip(Path(root) / "images.zip")
-    return ImageFolder(Path(root) / "images")

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.dataset.transforms import PIXELS_PER_SCALE
-
 
 @dataclass(frozen=True, eq=False)
 class Record:
@@ -30,17 +28,3 @@ class Annotation:
     records: list[Record]
     path: Path
     gt_path: Path | None = None
-
-
-def fits_its_box(record: Record) -> bool:
-    """Whether the visible joints are centered in the box (the HRNet family's `select_data`).
-
-    The more joints are visible, the closer must their mean be to the center.
-    """
-    count = record.visible.sum()
-    if count == 0:
-        return False
-    mean = record.joints[record.visible > 0].mean(axis=0, dtype=np.float64)
-    area = record.scale.prod() * PIXELS_PER_SCALE**2
-    similarity = np.exp(-np.square(mean - record.center).sum() / (2 * 0.2**2 * area))
-    return bool(similarity > 0.45 + 0.2 / 16 * (count - 1))

@@ -39,18 +39,15 @@ class Skeleton:
         weights = {"elbow": 1.2, "knee": 1.2, "wrist": 1.5, "ankle": 1.5}
         return [weights.get(name.rpartition("_")[2], 1.0) for name in self.names]
 
-    def distances(self) -> np.ndarray:
-        """Number of limbs on the shortest path between two joints, [J, J]; inf if unconnected."""
-        graph = np.zeros((self.num_joints, self.num_joints))
-        graph[tuple(np.transpose(self.limbs))] = 1
-        return shortest_path(graph, directed=False, unweighted=True)
-
     def joint_mask(self, hops: int) -> np.ndarray:
         """Return which joints attend to each other, bool [J, J], symmetric.
 
         A joint attends to itself, its mirror, and joints at most `hops` limbs away; -1 is all.
         """
-        mask = self.distances() <= (np.inf if hops < 0 else hops)
+        graph = np.zeros((self.num_joints, self.num_joints))
+        graph[tuple(np.transpose(self.limbs))] = 1
+        distances = shortest_path(graph, directed=False, unweighted=True)  # inf if unconnected
+        mask = distances <= (np.inf if hops < 0 else hops)
         for left, right in self.mirrors:
             mask[left, right] = mask[right, left] = True
         return mask

@@ -1,7 +1,6 @@
 """Export of a network to ONNX or OpenVINO; a file is kept only if it computes what eager does."""
 
 import json
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,16 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 import lib
+from lib.config.check import value_of
 from lib.dataset import build_dataset, build_skeleton
 from lib.dataset.images import read_image
 from lib.dataset.transforms import box_to_center_scale, crop_image, crop_matrix
 from lib.inference import tracing
 from lib.inference.export_check import Check, compare
 from lib.inference.exported import SECTION, digest, open_exported, settings
-from lib.inference.pipeline import Decoding, PixelsToJoints
-from lib.inference.runtimes import is_exported
+from lib.inference.pipeline import PixelsToJoints, build_decoding
 from lib.inference.tracing import HEATMAPS, IMAGES, JOINTS, SCORES
 from lib.models import build_model
-from lib.models.pruning import PRUNERS
 from lib.utils.checkpoint import load_weights
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_write
@@ -37,18 +35,16 @@ def export(
 ) -> Check:
     """Export the network of a checkpoint to `path`, as `onnx` or `openvino`.
 
-    The file takes crops uint8 [B, h, w, 3], any number of them, and returns heatmaps
-    [B, J, h', w'], or with `decode` joints [B, J, 2] in crop pixels and scores [B, J], decoded as
-    the TEST keys say. It is compared with eager on `crops`, which should be real ones. UserError,
-    with nothing left on disk, if they differ, or if a file cannot be read or written.
+    The file takes any number of crops, uint8 [B, h, w, 3], and returns heatmaps [B, J, h', w'];
+    with `decode` also joints [B, J, 2] in crop pixels and scores [B, J], decoded with the TEST
+    keys. It is compared with eager on `crops`, which should be real ones. UserError, with nothing
+    left on disk, if they differ, or if a file cannot be read or written.
     """
     if path.suffix != SUFFIXES[file_format]:
         raise UserError(f"{path}: a file of format {file_format} ends in {SUFFIXES[file_format]}")
-    if is_exported(weights):
-        raise UserError(f"{weights} is already exported: export from the checkpoint")
     model = build_model(cfg)
     load_weights(model, weights)
-    decoding = Decoding(refine=cfg.TEST.POST_PROCESS, blur_kernel=cfg.TEST.BLUR_KERNEL)
+    decoding = build_decoding(cfg, build_skeleton(cfg))
     network = PixelsToJoints(model, tuple(cfg.MODEL.IMAGE_SIZE), decoding).eval()
     with ExitStack() as stack:
         if file_format == "openvino":
@@ -58,9 +54,9 @@ def export(
         temporary.touch()
         program = tracing.trace(network if decode else network.heatmaps, network.size)
         save = _save_onnx if file_format == "onnx" else _save_openvino
-        outputs = [HEATMAPS, JOINTS, SCORES] if decode else [HEATMAPS]
+        outputs = [HEATMAPS, *([JOINTS, SCORES] if decode else [])]
         save(program, outputs, describe(cfg, decode), temporary)
-        check = compare(network, open_exported(temporary, with_heatmaps=True)[1], crops)
+        check = compare(network, open_exported(temporary)[1], crops)
         if not check.agrees:
             raise UserError(f"{path} is not written, it would be wrong: {check}")
     return check
@@ -72,29 +68,24 @@ def describe(cfg: CfgNode, decode: bool) -> dict[str, str]:
     metadata = {
         **settings(cfg),
         "joint_names": json.dumps(build_skeleton(cfg).names),
-        "input": f"{IMAGES}: uint8 [batch, height, width, 3], {order}, crops of one person each; "
+        IMAGES: f"uint8 [batch, height, width, 3], {order}, crops of one person each; "
         "the network normalises them",
-        "outputs": HEATMAPS,
-        "output": "float32 [batch, joint, height, width]; the centers of the corner cells lie on "
+        HEATMAPS: "float32 [batch, joint, height, width]; the centers of the corner cells are at "
         "the centers of the crop's corner pixels",
     }
     if decode:
-        metadata["outputs"] = f"{JOINTS}, {SCORES}"
-        metadata["output"] = (
-            "float32 [batch, joint, 2], (x, y) in pixels of the crop, 0 is the center of the "
-            "first pixel; float32 [batch, joint], the highest value of each heatmap"
+        metadata[JOINTS] = (
+            "float32 [batch, joint, 2], (x, y) in pixels of the crop, 0 is the center of the first "
+            "pixel"
         )
-        for key in ("POST_PROCESS", "BLUR_KERNEL"):
-            metadata[f"TEST.{key}"] = json.dumps(cfg.TEST[key])
-    if "MODEL.SPARSITY.PRUNE" in metadata and cfg.MODEL.SPARSITY.PRUNE in PRUNERS:
-        metadata["pruning"] = PRUNERS[cfg.MODEL.SPARSITY.PRUNE].description
+        metadata[SCORES] = "float32 [batch, joint], the highest value of each heatmap"
+        for key in ("TEST.POST_PROCESS", "TEST.BLUR_KERNEL"):
+            metadata[key] = json.dumps(value_of(cfg, key))
     return metadata
 
 
 def _save_onnx(program: Any, outputs: list[str], metadata: dict[str, str], path: Path) -> None:
     model = tracing.to_onnx(program, outputs)
-    if len(outputs) > 1:
-        del model.graph.output[0]  # a file that decodes gives no heatmaps
     model.producer_name, model.producer_version = "improved-tokenpose-sparsity", lib.__version__
     for key, value in {**metadata, "sha256": digest(model)}.items():
         model.metadata_props.add(key=key, value=value)
@@ -103,11 +94,6 @@ def _save_onnx(program: Any, outputs: list[str], metadata: dict[str, str], path:
 
 def _save_openvino(program: Any, outputs: list[str], metadata: dict[str, str], path: Path) -> None:
     model = tracing.to_openvino(program, outputs)
-    if len(outputs) > 1:
-        heatmaps = model.get_results()[0]  # a file that decodes does not give them
-        source = heatmaps.input_value(0)
-        model.remove_result(heatmaps)
-        source.get_tensor().set_names({HEATMAPS})  # which the result took with it
     for key, value in metadata.items():
         model.set_rt_info(value, [SECTION, key])
     tracing.import_openvino().save_model(model, path, compress_to_fp16=False)
@@ -126,22 +112,19 @@ def crops_of_set(cfg: CfgNode) -> tuple[Tensor, str]:
     return crops, f"{len(images)} people of {dataset.annotation.path}"
 
 
-def crops_of_images(cfg: CfgNode, paths: Sequence[str | Path]) -> tuple[Tensor, str]:
-    """Return whole images, the first few of files and folders, as `crops_of_set` does.
+def crops_of_images(cfg: CfgNode, path: Path) -> tuple[Tensor, str]:
+    """Return whole images, one file or the first of a folder, as `crops_of_set` does.
 
-    UserError if a file is not an image or a folder has none.
+    UserError if the file is not an image or the folder has none.
     """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            files += [file for file in sorted(path.iterdir()) if cv2.haveImageReader(str(file))]
-        else:
-            files.append(path)
+    files = [path]
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if cv2.haveImageReader(str(file))]
     if not files:
-        raise UserError(f"no images in {', '.join(map(str, paths))} to check the export on")
+        raise UserError(f"{path} has no images to check the export on")
     files = files[:MAX_CROPS]
     crops = torch.from_numpy(np.stack([_whole_image(cfg, file) for file in files]))
-    return crops, f"{len(files)} images from {files[0].parent}"
+    return crops, f"{len(files)} images from {path}"
 
 
 def _whole_image(cfg: CfgNode, file: Path) -> np.ndarray:

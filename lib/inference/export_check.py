@@ -48,18 +48,18 @@ class Check:
 def compare(network: PixelsToJoints, file: Outputs, crops: Tensor) -> Check:
     """Run an exported file and eager on crops uint8 [N, h, w, 3], one alone, the rest in a batch.
 
-    `file` gives heatmaps, or joints, scores and heatmaps.
+    `file` gives heatmaps, or heatmaps, joints and scores.
     """
     batches = [batch for batch in (crops[:1], crops[1:]) if len(batch)]
     expected = torch.cat([network.heatmaps(batch) for batch in batches])
     outputs = [file(batch) for batch in batches]
-    *decoded, heatmaps = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+    heatmaps, *decoded = (torch.cat(column) for column in zip(*outputs, strict=True))
     difference = (heatmaps - expected).abs().flatten(1).amax(dim=1)
     agreement = None
     if decoded:
-        joints, scores = network.decode(heatmaps)
-        difference = difference.maximum((decoded[1] - scores).abs().amax(dim=1))
-        distance = (decoded[0] - joints).norm(dim=-1)
+        (joints, scores), (expected_joints, expected_scores) = decoded, network.decode(heatmaps)
+        difference = difference.maximum((scores - expected_scores).abs().amax(dim=1))
+        distance = (joints - expected_joints).norm(dim=-1)
         agreement = (distance <= JOINT_TOLERANCE).float().mean().item()
     share = difference / (expected.max() - expected.min())
     return Check(share.median().item(), share.max().item(), agreement)

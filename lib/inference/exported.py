@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,10 @@ from yacs.config import CfgNode
 from lib.config.check import value_of
 from lib.dataset import build_skeleton
 from lib.inference.pipeline import Runner
-from lib.inference.precision import check_precision
-from lib.inference.tracing import (
-    HEATMAPS,
-    Outputs,
-    first_output,
-    import_openvino,
-    run_onnx,
-    run_openvino,
-)
+from lib.inference.runtimes import check_precision
+from lib.inference.tracing import Outputs, heatmaps_of, import_openvino, run_onnx, run_openvino
 from lib.models import model_spec
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, as_user_error
 from lib.utils.text import shorten
 
 log = logging.getLogger(__name__)
@@ -54,14 +46,14 @@ def load_exported(cfg: CfgNode, path: Path) -> Runner:
         raise UserError(f"TEST.RUNTIME = {test.RUNTIME}: {path} runs in {runtime}; omit the key")
     check_precision(runtime, test.PRECISION)
     metadata, outputs = open_exported(path, test.PRECISION)
-    for key, value in {**settings(cfg), "outputs": HEATMAPS}.items():
+    for key, value in settings(cfg).items():
         if metadata.get(key) != value:
             raise UserError(
                 f"{path} has {key} {shorten(metadata.get(key, 'missing'))}, not {value}: run "
-                "tools/export.py with this configuration, without --decode"
+                "tools/export.py with this configuration"
             )
     images = torch.zeros(2, *reversed(cfg.MODEL.IMAGE_SIZE), 3, dtype=torch.uint8)
-    with _as_user_error(f"{path} does not run here"):
+    with as_user_error(f"{path} does not run here"):
         heatmaps = outputs(images)[0]
     expected = (2, cfg.MODEL.NUM_JOINTS, *reversed(cfg.MODEL.HEATMAP_SIZE))
     if heatmaps.shape != expected or heatmaps.dtype != torch.float32:
@@ -69,24 +61,19 @@ def load_exported(cfg: CfgNode, path: Path) -> Runner:
             f"{path} gives {heatmaps.dtype} {list(heatmaps.shape)}, not heatmaps {list(expected)}"
         )
     log.info("loaded %s, which runs in %s, %s", path, runtime, test.PRECISION)
-    return first_output(outputs)
+    return heatmaps_of(outputs)
 
 
-def open_exported(
-    path: Path, precision: str = "fp32", with_heatmaps: bool = False
-) -> tuple[dict[str, str], Outputs]:
+def open_exported(path: Path, precision: str = "fp32") -> tuple[dict[str, str], Outputs]:
     """Return a file's metadata and a function that runs it.
 
-    With `with_heatmaps` a file that decodes gives its heatmaps too, as the last output. UserError
-    if it is damaged, or refers to files other than an `.xml` file's `.bin`.
+    UserError if it is damaged, or refers to files other than an `.xml` file's `.bin`.
     """
-    with _as_user_error(f"cannot read {path}, it may be damaged"):
-        if path.suffix == ".onnx":
-            return _open_onnx(path, with_heatmaps)
-        return _open_openvino(path, precision, with_heatmaps)
+    with as_user_error(f"cannot read {path}, it may be damaged"):
+        return _open_onnx(path) if path.suffix == ".onnx" else _open_openvino(path, precision)
 
 
-def _open_onnx(path: Path, with_heatmaps: bool) -> tuple[dict[str, str], Outputs]:
+def _open_onnx(path: Path) -> tuple[dict[str, str], Outputs]:
     import onnx
 
     model = onnx.load_model_from_string(path.read_bytes())
@@ -96,21 +83,13 @@ def _open_onnx(path: Path, with_heatmaps: bool) -> tuple[dict[str, str], Outputs
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if metadata.get("sha256", digest(model)) != digest(model):
         raise UserError(f"{path} is damaged: its checksum is wrong")
-    if with_heatmaps and HEATMAPS not in [value.name for value in model.graph.output]:
-        heatmaps = onnx.helper.make_tensor_value_info(HEATMAPS, onnx.TensorProto.FLOAT, None)
-        model.graph.output.append(heatmaps)
     return metadata, run_onnx(model.SerializeToString())
 
 
-def _open_openvino(
-    path: Path, precision: str, with_heatmaps: bool
-) -> tuple[dict[str, str], Outputs]:
-    core = import_openvino().Core()
+def _open_openvino(path: Path, precision: str) -> tuple[dict[str, str], Outputs]:
     path.with_suffix(".bin").open("rb").close()  # OpenVINO does not name it if it is missing
-    model = core.read_model(str(path))
+    model = import_openvino().Core().read_model(str(path))
     metadata = model.get_rt_info(SECTION).value if model.has_rt_info(SECTION) else {}
-    if with_heatmaps and not any(HEATMAPS in port.names for port in model.outputs):
-        model.add_outputs(HEATMAPS)
     return {key: str(value) for key, value in metadata.items()}, run_openvino(model, precision)
 
 
@@ -119,25 +98,12 @@ def digest(model: Any) -> str:
     return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
 
 
-def _messages(message: Any, kind: type) -> Iterator[Any]:
-    """Yield every message of a kind inside a protobuf message, at any depth."""
-    if isinstance(message, kind):
+def _messages(message: Any, message_type: type) -> Iterator[Any]:
+    """Yield every message of a type inside a protobuf message, at any depth."""
+    if isinstance(message, message_type):
         yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
             is_repeated = isinstance(value, Sequence) or hasattr(value, "add")
-            for part in value if is_repeated else [value]:
-                yield from _messages(part, kind)
-
-
-@contextmanager
-def _as_user_error(text: str) -> Iterator[None]:
-    """Raise UserError for any error: those of onnx and of the runtimes have no common class."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        # OpenVINO's messages begin with source lines; the reason comes last.
-        reason = str(error).strip().rpartition("\n")[2] or type(error).__name__
-        raise UserError(f"{text} ({shorten(reason)})") from None
+            for child in value if is_repeated else [value]:
+                yield from _messages(child, message_type)

@@ -1,4 +1,4 @@
-"""The chain from pixels to joints, which training, testing, prediction and export share.
+"""The pipeline from pixels to joints, which training, testing, prediction and export share.
 
 crops uint8 -> `normalise` -> network -> heatmaps -> `decode` -> joints in the crop -> `to_image`.
 """
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
+from lib.dataset import Skeleton
 from lib.dataset.heatmap import decode, flip_heatmaps
 from lib.dataset.predictions import Predictions, concatenate
-from lib.dataset.transforms import crop_matrix, heatmap_to_crop, transform_points
+from lib.dataset.transforms import crop_matrix, rescale_joints, transform_points
 from lib.models import PoseNetwork
 
 # Crops uint8 [B, h, w, 3] -> heatmaps [B, J, h', w'], fp32; see `lib.inference.runtimes`.
@@ -23,7 +25,7 @@ Runner = Callable[[Tensor], Tensor]
 class Decoding:
     """How heatmaps become joints; `refine` and `blur_kernel` as of `lib.dataset.heatmap.decode`.
 
-    `flip_order` (see `Skeleton`) asks for the flip test; None: without.
+    With `flip_order` (see `Skeleton`) the flip test is used, with None it is not.
     """
 
     flip_order: Sequence[int] | None = None
@@ -31,16 +33,25 @@ class Decoding:
     blur_kernel: int = 11
 
 
+def build_decoding(cfg: CfgNode, skeleton: Skeleton) -> Decoding:
+    """Return the decoding that the TEST keys choose."""
+    return Decoding(
+        flip_order=skeleton.flip_order if cfg.TEST.FLIP_TEST else None,
+        refine=cfg.TEST.POST_PROCESS,
+        blur_kernel=cfg.TEST.BLUR_KERNEL,
+    )
+
+
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Crops uint8 [B, h, w, 3] -> float [B, 3, h, w], of that mean and deviation in 0 to 1."""
+    """Crops uint8 [B, h, w, 3] -> float [B, 3, h, w]; `mean`, `std` of channels from 0 to 1."""
     gain = 1 / torch.tensor([255 * value for value in std], device=images.device)
     offset = -torch.tensor([255 * value for value in mean], device=images.device) * gain
-    # Channels stay last in memory, as the crops have them and convolutions prefer.
+    # Channels stay last in memory, as in the crops; convolutions are faster on them.
     return torch.addcmul(offset, images.float(), gain).permute(0, 3, 1, 2)
 
 
 class PixelsToHeatmaps(nn.Module):
-    """A network together with its normalisation: crops uint8 [B, h, w, 3] -> heatmaps, fp32."""
+    """A network with its normalisation."""
 
     def __init__(self, network: PoseNetwork) -> None:
         super().__init__()
@@ -52,31 +63,30 @@ class PixelsToHeatmaps(nn.Module):
 
 
 class PixelsToJoints(nn.Module):
-    """Crops uint8 [B, h, w, 3] -> heatmaps, joints [B, J, 2] in crop pixels, and scores [B, J]."""
+    """A network with its normalisation and decoding, without the flip test."""
 
     def __init__(self, network: PoseNetwork, size: tuple[int, int], decoding: Decoding) -> None:
-        """`size` (w, h) of the crops; the flip test is left out."""
+        """`size` (w, h) is that of the crops."""
         super().__init__()
         self.heatmaps = PixelsToHeatmaps(network)
         self.size = size
         self.decoding = decoding
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return heatmaps, joints and scores."""
+        """Crops uint8 [B, h, w, 3] -> heatmaps, joints [B, J, 2] in crop pixels, scores [B, J]."""
         heatmaps = self.heatmaps(images)
         return heatmaps, *self.decode(heatmaps)
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Heatmaps -> joints and scores."""
+        """Heatmaps [B, J, h', w'] -> joints and scores."""
         cells, scores = decode(heatmaps, self.decoding.blur_kernel, self.decoding.refine)
-        return heatmap_to_crop(cells, self.size, heatmaps.shape[:1:-1]), scores
+        return rescale_joints(cells, heatmaps.shape[:1:-1], self.size), scores
 
 
 def predict_heatmaps(run: Runner, images: Tensor, flip_order: Sequence[int] | None) -> Tensor:
     """Crops uint8 [B, h, w, 3] -> heatmaps [B, J, h, w], fp32.
 
-    With `flip_order` the mean of the heatmaps of the crops and of their mirror images, both in one
-    batch.
+    With `flip_order` they are averaged with those of the mirror images, run in the same batch.
     """
     if flip_order is None:
         return run(images)
@@ -101,8 +111,8 @@ def to_image(
 def predict(
     run: Runner, batches: Iterable[dict[str, Tensor]], device: torch.device, decoding: Decoding
 ) -> Predictions:
-    """Find the joints of every person that the loader yields, in its order."""
-    found = []
+    """Predict every person that the loader yields, in its order."""
+    predictions = []
     for batch in batches:
         images = batch["image"].to(device, non_blocking=True)
         heatmaps = predict_heatmaps(run, images, decoding.flip_order)
@@ -110,5 +120,5 @@ def predict(
         size = (heatmaps.shape[3], heatmaps.shape[2])
         center, scale = batch["center"].numpy(), batch["scale"].numpy()
         joints = to_image(cells.double().cpu().numpy(), center, scale, size)
-        found.append(Predictions(joints, scores.cpu().numpy()))
-    return concatenate(found)
+        predictions.append(Predictions(joints, scores.cpu().numpy()))
+    return concatenate(predictions)

@@ -1,10 +1,11 @@
-"""Runtimes: eager PyTorch, torch.compile, ONNX Runtime and OpenVINO.
+"""Runtimes: eager PyTorch, torch.compile, ONNX Runtime and OpenVINO, and their precisions.
 
 Each runs a network as a `Runner`: crops uint8 [B, h, w, 3] -> heatmaps [B, J, h', w'], fp32. B may
 change from call to call. Eager and compiled runners import nothing of the other two.
 """
 
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -12,22 +13,29 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from lib.inference.pipeline import PixelsToHeatmaps, Runner
-from lib.inference.precision import RUNTIMES, autocast, check_precision
 from lib.models import PoseNetwork, build_model
 from lib.utils.checkpoint import load_weights
-
-__all__ = ["RUNTIMES", "build_runner", "is_exported", "load_runner"]
+from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = tuple(TYPES)  # of matrix products and convolutions
+RUNTIMES = {
+    "eager": PRECISIONS,
+    "compiled": PRECISIONS,
+    "openvino": ("fp32", "bf16"),
+    "onnx": ("fp32",),
+}
+
 
 def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
-    """Return a runner of the network in `file`, for crops on `device`, as the TEST keys say.
+    """Return a runner of the network in `file`, for crops on `device`, as the TEST keys require.
 
     `file` is a checkpoint, or a `.onnx` or `.xml` file of `tools/export.py`. UserError if it cannot
     be read or holds another network than `cfg` describes.
     """
-    if is_exported(file):
+    if Path(file).suffix in (".onnx", ".xml"):
         from lib.inference.exported import load_exported
 
         return load_exported(cfg, Path(file))
@@ -36,11 +44,6 @@ def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
     model = model.to(device).to(memory_format=torch.channels_last)
     test = cfg.TEST
     return build_runner(model, test.RUNTIME, test.PRECISION, tuple(cfg.MODEL.IMAGE_SIZE))
-
-
-def is_exported(file: str | Path) -> bool:
-    """Whether a file is an exported network, by its suffix; otherwise it is a checkpoint."""
-    return Path(file).suffix in (".onnx", ".xml")
 
 
 def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[int, int]) -> Runner:
@@ -55,28 +58,37 @@ def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[i
         from lib.inference.tracing import build_traced_runner
 
         return build_traced_runner(network, runtime, precision, size)
-    run = _eager(network, precision)
-    return _compiled(network, precision, size, run) if runtime == "compiled" else run
+    if runtime == "compiled":
+        run = _with_autocast(torch.compile(network), precision)
+        device = next(model.parameters()).device
+        try:  # compile now, so that a missing compiler shows before any work
+            with torch.inference_mode():
+                run(torch.zeros(1, size[1], size[0], 3, dtype=torch.uint8, device=device))
+            return run
+        except Exception as error:  # the compiler's errors have no common class
+            reason = str(error).split("\n")[0]
+            log.warning("torch.compile failed, continuing in eager: %s", reason)
+    return _with_autocast(network, precision)
 
 
-def _eager(network: Runner, precision: str) -> Runner:
+def check_precision(runtime: str, precision: str) -> None:
+    """Raise UserError if the runtime does not compute in that precision."""
+    known = RUNTIMES[runtime]
+    if precision not in known:
+        raise UserError(
+            f"TEST.PRECISION = {precision}: the runtime {runtime} computes in {' or '.join(known)}"
+        )
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Compute matrix products and convolutions in `precision`, one of PRECISIONS."""
+    dtype = torch.bfloat16 if precision == "fp32" else TYPES[precision]
+    return torch.autocast(device.type, dtype, enabled=precision != "fp32")
+
+
+def _with_autocast(network: Runner, precision: str) -> Runner:
     def run(images: Tensor) -> Tensor:
         with autocast(images.device, precision):
             return network(images)
 
-    return run
-
-
-def _compiled(
-    network: PixelsToHeatmaps, precision: str, size: tuple[int, int], fallback: Runner
-) -> Runner:
-    """Compile and run once, so that a missing compiler shows before any work."""
-    run = _eager(torch.compile(network), precision)
-    device = next(network.parameters()).device
-    try:
-        with torch.inference_mode():
-            run(torch.zeros(1, size[1], size[0], 3, dtype=torch.uint8, device=device))
-    except Exception as error:  # the compiler's errors have no common class
-        log.warning("torch.compile failed, continuing in eager: %s", str(error).split("\n")[0])
-        return fallback
     return run

@@ -1,4 +1,4 @@
-"""ONNX and OpenVINO: a network is traced, converted and run."""
+"""ONNX and OpenVINO: trace a network, convert it and run it."""
 
 import copy
 import logging
@@ -23,8 +23,8 @@ def build_traced_runner(
     """Return a runner of `network`, crops to heatmaps, on `onnx` or `openvino`."""
     program = trace(network, size)
     if runtime == "onnx":
-        return first_output(run_onnx(to_onnx(program, [HEATMAPS]).SerializeToString()))
-    return first_output(run_openvino(to_openvino(program, [HEATMAPS]), precision))
+        return heatmaps_of(run_onnx(to_onnx(program, [HEATMAPS]).SerializeToString()))
+    return heatmaps_of(run_openvino(to_openvino(program, [HEATMAPS]), precision))
 
 
 def trace(module: nn.Module, size: tuple[int, int]) -> torch.export.ExportedProgram:
@@ -52,8 +52,8 @@ def to_onnx(program: torch.export.ExportedProgram, outputs: Sequence[str]) -> An
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del graph.value_info[:]  # it has other names for the batch
     # The exporter stores source paths and lines of this machine with every node.
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
+    for message in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del message.metadata_props[:]
     return model
 
 
@@ -116,6 +116,6 @@ def run_openvino(model: Any, precision: str) -> Outputs:
     return run
 
 
-def first_output(run: Outputs) -> Runner:
-    """Return the runner of a model whose first output is heatmaps."""
+def heatmaps_of(run: Outputs) -> Runner:
+    """Return a runner of the heatmaps, which are the first output."""
     return lambda images: run(images)[0].to(images.device)

@@ -69,8 +69,8 @@ class Metric(ABC):
         return curves
 
     def table(self, scores: Mapping[str, Mapping[str, float]]) -> str:
-        """Return scores by model as a Markdown table, one row per model."""
-        columns = ["Model", *next(iter(scores.values()))]
+        """Return scores by model as a Markdown table, as the HRNet family prints them."""
+        columns = ["Arch", *next(iter(scores.values()))]
         rows = ([name, *(f"{value:.3f}" for value in row.values())] for name, row in scores.items())
         return markdown_table(columns, rows)
 

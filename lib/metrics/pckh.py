@@ -3,7 +3,7 @@
 MPII counts pixels from 1. This file and `lib.dataset.mpii` are the only ones that convert.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,7 +15,6 @@ from lib.dataset.predictions import Predictions
 from lib.metrics.base import Metric
 from lib.utils.errors import UserError
 from lib.utils.mat import read_mat, write_mat
-from lib.utils.text import markdown_table
 
 PARTS = {
     "Head": ("head",),
@@ -76,10 +75,6 @@ class PCKh(Metric):
     ) -> dict[str, np.ndarray]:
         """Return `pckh_by_part`."""
         return pckh_by_part(predictions.joints + 1, self._gt(dataset), thresholds.tolist())
-
-    def table(self, scores: Mapping[str, Mapping[str, float]]) -> str:
-        """Return the table as the HRNet family prints it."""
-        return format_table(scores)
 
     def save_predictions(self, folder: Path, predictions: Predictions) -> Path:
         """Write `pred.mat`, key `preds`, [N, 16, 2], 1-based, as the family does."""
@@ -160,13 +155,6 @@ def normalised_errors(pred: np.ndarray, gt: dict[str, np.ndarray]) -> np.ndarray
     errors[np.isnan(errors)] = np.inf
     errors[gt["jnt_missing"].T != 0] = np.nan
     return errors
-
-
-def format_table(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Return scores of `pckh` by name as a Markdown table, as the HRNet family prints them."""
-    columns = ["Arch", *next(iter(scores.values()))]
-    rows = ([name, *(f"{value:.3f}" for value in row.values())] for name, row in scores.items())
-    return markdown_table(columns, rows)
 
 
 def load_gt(path: str | Path) -> dict[str, np.ndarray]:

@@ -4,7 +4,6 @@ To add one, write a module with the attributes of `Backbone` and name it in `BAC
 """
 
 import difflib
-from collections.abc import Callable
 from typing import Any, cast
 
 import timm
@@ -12,7 +11,9 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck as TorchvisionBottleneck
+from yacs.config import CfgNode
 
+from lib.config.check import config_error
 from lib.models.layers import conv_norm
 from lib.utils.errors import UserError
 
@@ -83,31 +84,18 @@ class Stem(Backbone):
 class TimmBackbone(Backbone):
     """The feature map of one stride of a timm network, normalised as its weights were trained.
 
-    Weights are random; `MODEL.PRETRAINED` loads them. UserError: timm has no such network, or it
-    has no features of that stride.
+    Weights are random; `MODEL.PRETRAINED` loads them. `check_backbone` tells what exists.
     """
 
     def __init__(self, name: str, stride: int) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            near = difflib.get_close_matches(name, timm.list_models(), 1, 0.0)
-            raise UserError(f"MODEL.BACKBONE = {name!r}: timm has no such network; use {near[0]}?")
-        try:
-            with torch.device("meta"):  # only to read what it has
-                info: Any = timm.create_model(name, features_only=True).feature_info
-        except (RuntimeError, AttributeError, AssertionError, ValueError) as error:
-            raise UserError(f"MODEL.BACKBONE = {name!r}: timm gives no features: {error}") from None
-        levels = {reduction: level for level, reduction in enumerate(info.reduction())}
-        if stride not in levels:
-            known = ", ".join(map(str, levels))
-            raise UserError(
-                f"MODEL.BACKBONE_STRIDE = {stride}: {name} has features of stride {known}"
-            )
+        info = _feature_info(name)
+        level = {reduction: index for index, reduction in enumerate(info.reduction())}[stride]
         self.network = timm.create_model(
-            name, features_only=True, out_indices=(info.out_indices[levels[stride]],)
+            name, features_only=True, out_indices=(info.out_indices[level],)
         )
         self.stride = stride
-        self.channels = info.channels()[levels[stride]]
+        self.channels = info.channels()[level]
         trained = timm.get_pretrained_cfg(name)
         self.mean = cast(Channels3, trained.mean if trained else IMAGENET_DEFAULT_MEAN)
         self.std = cast(Channels3, trained.std if trained else IMAGENET_DEFAULT_STD)
@@ -118,19 +106,34 @@ class TimmBackbone(Backbone):
         return features
 
 
-BACKBONES: dict[str, Callable[[], Backbone]] = {"stem": Stem}
+BACKBONES: dict[str, type[Backbone]] = {"stem": Stem}
 
 
 def build_backbone(name: str, stride: int) -> Backbone:
-    """Build a backbone of `BACKBONES`, else the network of that name in timm.
+    """Build a backbone of `BACKBONES`, else the network of that name in timm."""
+    return BACKBONES[name]() if name in BACKBONES else TimmBackbone(name, stride)
 
-    UserError where there is none, or it has no feature map of that `stride`.
-    """
-    if name not in BACKBONES:
-        return TimmBackbone(name, stride)
-    backbone = BACKBONES[name]()
-    if backbone.stride != stride:
-        raise UserError(
-            f"MODEL.BACKBONE_STRIDE = {stride}: {name} has features of stride {backbone.stride}"
-        )
-    return backbone
+
+def check_backbone(cfg: CfgNode) -> None:
+    """UserError if there is no MODEL.BACKBONE, or it has no features of BACKBONE_STRIDE."""
+    name, stride = cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE
+    if name in BACKBONES:
+        strides = [BACKBONES[name].stride]
+    elif timm.is_model(name):
+        strides = _feature_info(name).reduction()
+    else:
+        names = [*BACKBONES, *timm.list_models()]
+        near = difflib.get_close_matches(name, names, 1, 0.0)[0]
+        raise config_error(cfg, "MODEL.BACKBONE", f"timm has no such network; did you mean {near}?")
+    if stride not in strides:
+        known = ", ".join(map(str, sorted(set(strides))))
+        raise config_error(cfg, "MODEL.BACKBONE_STRIDE", f"{name} has features of stride {known}")
+
+
+def _feature_info(name: str) -> Any:
+    """Return timm's `FeatureInfo` of a network: strides, channels and indices of its features."""
+    try:
+        with torch.device("meta"):  # no memory for weights
+            return timm.create_model(name, features_only=True).feature_info
+    except (RuntimeError, AttributeError, AssertionError, ValueError) as error:
+        raise UserError(f"MODEL.BACKBONE: timm gives no features of {name}: {error}") from None

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from lib.config.check import (
     Rule,
     check,
+    check_name,
     ignored_of,
     is_increasing,
     is_size,
@@ -17,7 +18,7 @@ from lib.config.check import (
     rules_of,
 )
 from lib.dataset import build_skeleton
-from lib.models.backbones import build_backbone
+from lib.models.backbones import build_backbone, check_backbone
 from lib.models.position import KINDS, Position
 from lib.models.pruning import PRUNERS, prune_modes
 from lib.models.spec import ModelSpec
@@ -96,21 +97,15 @@ def _layers_exist(layers: Sequence[int], cfg: CfgNode) -> bool:
 
 def check_tokenpose_s(cfg: CfgNode) -> None:
     """Raise UserError at the first key with a value that TokenPose-S cannot have."""
-    # The rules are built here, so that they know pruning rules that were added to PRUNERS.
-    check(
-        cfg,
-        (
-            *_SHAPE_RULES,
-            one_of("MODEL.SPARSITY.PRUNE", *prune_modes()),
-            *_SPARSITY_RULES,
-        ),
-    )
+    check_backbone(cfg)
+    check_name(cfg, "MODEL.SPARSITY.PRUNE", prune_modes())
+    check(cfg, RULES)
 
 
 # In this order: a rule may rely on those before it.
-_SHAPE_RULES: tuple[Rule, ...] = (
+RULES: tuple[Rule, ...] = (
     *rules_of(
-        "MODEL.DIM MODEL.TRANSFORMER_DEPTH MODEL.TRANSFORMER_HEADS MODEL.BACKBONE_STRIDE",
+        "MODEL.DIM MODEL.TRANSFORMER_DEPTH MODEL.TRANSFORMER_HEADS",
         "be 1 or more",
         lambda value, cfg: value >= 1,
     ),
@@ -157,8 +152,6 @@ _SHAPE_RULES: tuple[Rule, ...] = (
         "be 1 or more, or -1 for the default",
         lambda dim, cfg: dim == -1 or dim >= 1,
     ),
-)
-_SPARSITY_RULES: tuple[Rule, ...] = (
     Rule(
         "MODEL.SPARSITY.PRUNE_LAYERS",
         "be strictly increasing, from 0 on",

@@ -1,7 +1,6 @@
 """Files of people's boxes: by the image's name, or a list of COCO detections."""
 
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,40 +22,40 @@ class BoxFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # name, or image_id of entries without a name -> image_id, if known -> boxes
-        self._boxes: dict[str | int, dict[int | None, list[np.ndarray]]] = {}
+        # name, or image_id of entries without a name -> (image_id, box [5]) of each person
+        self._people: dict[str | int, list[tuple[int | None, np.ndarray]]] = {}
 
     def add(self, name: str | int, image_id: int | None, boxes: list[np.ndarray]) -> None:
         """Add boxes (x, y, width, height, score), or none, of an image."""
-        self._boxes.setdefault(name, {}).setdefault(image_id, []).extend(boxes)
+        self._people.setdefault(name, []).extend((image_id, box) for box in boxes)
 
     def boxes_of(
         self, name: str, frame: int | None = None, min_score: float | None = None
     ) -> np.ndarray:
         """Boxes (x, y, width, height, score), float64 [N, 5], of an image or a video's frame."""
-        groups = self._boxes.get(self._key(name), {})
-        chosen = groups.values() if frame is None else (groups.get(None, []), groups.get(frame, []))
-        boxes = np.array([*chain.from_iterable(chosen)]).reshape(-1, 5)
+        people = self._people.get(self._key(name), [])
+        chosen = [box for number, box in people if frame is None or number in (None, frame)]
+        boxes = np.reshape(chosen, (-1, 5))
         return boxes if min_score is None else boxes[boxes[:, 4] >= min_score]
 
     def image_id(self, name: str) -> int | None:
         """COCO's number of an image, in the file or its name."""
-        numbers = (number for number in self._boxes.get(self._key(name), {}) if number is not None)
-        return next(numbers, number_in(name))
+        people = self._people.get(self._key(name), [])
+        return next((number for number, _ in people if number is not None), number_in(name))
 
     def has(self, name: str) -> bool:
         """Whether the file mentions that image or video."""
-        return self._key(name) in self._boxes
+        return self._key(name) in self._people
 
     def check(self, names: Sequence[str]) -> None:
         """UserError if the file mentions none of the images and videos of these names."""
         if not any(map(self.has, names)):
-            known = join_names([str(key) for key in self._boxes]) or "nothing"
+            known = join_names([str(key) for key in self._people]) or "nothing"
             raise UserError(f"{self.path}: has boxes of {known}, not of {join_names(names)}")
 
     def _key(self, name: str) -> str | int:
         keys: tuple[str | int | None, ...] = (name, PurePosixPath(name).name, number_in(name))
-        return next((key for key in keys if key is not None and key in self._boxes), name)
+        return next((key for key in keys if key is not None and key in self._people), name)
 
 
 def number_in(name: str) -> int | None:

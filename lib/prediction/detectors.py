@@ -1,4 +1,4 @@
-"""Detectors: what finds people's boxes in an image.
+"""Detectors of people's boxes in an image.
 
 Each is a callable from a Frame to boxes (x, y, width, height, score), float64 [N, 5], in pixels,
 score from 0 to 1. Nothing here downloads anything.
@@ -35,21 +35,21 @@ _PERSON = 1  # the class in torchvision's labels of COCO
 
 
 def build_detector(
-    kind: str, boxes: BoxFile | None, device: torch.device, min_score: float | None = None
+    name: str, boxes: BoxFile | None, device: torch.device, min_score: float | None = None
 ) -> Detector:
-    """Return the detector that one of DETECTORS names, and log which it is.
+    """Return one of DETECTORS by name, and log which it is.
 
     `auto` is the file of boxes if there is one, else torchvision's detector if its weights are
-    cached, else the whole image as one person. Boxes with a score below `min_score` are left out.
+    cached, else the whole image as one person. Boxes with a score below `min_score` are ignored.
     UserError if the detector is not available.
     """
-    if kind == "auto":
-        kind = "boxes" if boxes else "torchvision" if cached_model() else "whole"
-    if kind == "boxes" and boxes is None:
+    if name == "auto":
+        name = "boxes" if boxes else "torchvision" if cached_model() else "whole"
+    if name == "boxes" and boxes is None:
         raise UserError("--detector boxes: needs --boxes FILE")
-    if kind != "boxes" and boxes is not None:
-        raise UserError(f"--detector {kind}: does not use --boxes {boxes.path}; remove one of them")
-    if kind == "torchvision":
+    if name != "boxes" and boxes is not None:
+        raise UserError(f"--detector {name}: does not use --boxes {boxes.path}; remove one of them")
+    if name == "torchvision":
         return TorchvisionDetector(device, MIN_SCORE if min_score is None else min_score)
     if boxes is None:
         log.info("detector: none, each whole image is one person (see --boxes and --detector)")

@@ -6,6 +6,7 @@ Images and frames are uint8 RGB [H, W, 3], upright as viewers show them.
 import glob
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ IMAGE_SUFFIXES = (
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp",
 )  # fmt: skip
-DEFAULT_FRAME_RATE = 25.0  # frames a second, of cameras and files that do not name theirs
+DEFAULT_FRAME_RATE = 25.0  # frames a second, of cameras and files without one
+_ESCAPE = 27  # key code
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ class Frame:
 
 
 def find_sources(inputs: Iterable[str]) -> list[Source]:
-    """Return the sources that the inputs name, each once, in order of names within an input.
+    """Return the sources of the inputs, each once; within an input they are sorted by name.
 
     An input is a file, a folder (its images and videos), a glob pattern or the number of a camera.
-    UserError if an input names nothing.
+    UserError if an input has no source.
     """
     sources = [source for text in inputs for source in _sources_of(text)]
     return list({os.path.realpath(source.path): source for source in sources}.values())
@@ -65,10 +67,10 @@ def _sources_of(text: str) -> list[Source]:
     if text.isdecimal() and not os.path.exists(text):
         return [Source("camera", text, f"camera{text}")]
     root, pattern = os.path.dirname(text), text
-    if is_folder:
-        root, pattern = text, os.path.join(glob.escape(text), "*")
-    elif os.path.exists(text):
+    if os.path.exists(text):
         pattern = glob.escape(text)
+    if is_folder:
+        root, pattern = text, os.path.join(pattern, "*")
     while glob.has_magic(root) and not os.path.isdir(root):
         root = os.path.dirname(root)
     sources = []
@@ -96,8 +98,8 @@ def silence_codecs() -> None:
 class Video:
     """The frames of a video or camera; iterate once, and close.
 
-    `frame_rate` is in frames a second, `length` the number of frames that the file announces, 0 if
-    it does not. UserError if it cannot be opened.
+    `frame_rate` is in frames a second, `length` the number of frames in the file's header, 0 if
+    unknown. UserError if it cannot be opened.
     """
 
     def __init__(self, source: Source) -> None:
@@ -125,6 +127,22 @@ class Video:
         self._capture.release()
 
 
+def has_screen() -> bool:
+    """Whether windows can be opened; Qt aborts the process without a screen."""
+    return sys.platform != "linux" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ))
+
+
+def show(title: str, rgb: np.ndarray) -> bool:
+    """Show an image, uint8 RGB [H, W, 3]; return false once the user closes the window.
+
+    `q`, Escape or the window's own button close it.
+    """
+    cv2.imshow(title, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    key = cv2.waitKey(1) & 0xFF
+    is_open = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
+    return is_open and key not in (_ESCAPE, ord("q"))
+
+
 @contextmanager
 def video_writer(
     path: Path, frame_rate: float, size: tuple[int, int]
@@ -134,7 +152,6 @@ def video_writer(
     MPEG-4 cuts odd sides by a pixel. UserError if this OpenCV cannot write such a file.
     """
     with atomic_write(path) as temporary:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
         code = cv2.VideoWriter.fourcc(*"mp4v")
         writer = cv2.VideoWriter(str(temporary), code, frame_rate, size)
         if not writer.isOpened():

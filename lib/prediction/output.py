@@ -102,7 +102,18 @@ class Recorder:
         if outputs.keypoints is not None:
             image_id = outputs.image_id if frame.number is None else frame.number
             entries = self._entries.setdefault(outputs.keypoints, [])
-            entries += [_coco_entry(person, image_id, frame.source.name) for person in people]
+            for person in people:  # COCO's results, with the file's name and the box added
+                joints = np.column_stack([person.joints, person.scores]).ravel()
+                entries.append(
+                    {
+                        "image_id": image_id,
+                        "file_name": frame.source.name,
+                        "category_id": PERSON_CATEGORY,
+                        "keypoints": _rounded(joints),
+                        "score": round(person.score, 5),
+                        "bbox": _rounded(person.box),
+                    }
+                )
         return image
 
     def close(self) -> None:
@@ -112,30 +123,15 @@ class Recorder:
             write_bytes(file, json.dumps(entries, allow_nan=False).encode())
 
 
-def _image_ids(images: Sequence[Source], boxes: BoxFile | None) -> dict[Source, int]:
+def _image_ids(images: Sequence[Source], boxes: BoxFile | None) -> dict[Source, int | None]:
     """Return COCO's number of each image that can have people.
 
     From the file of boxes or the names if these give each image another number, else the index.
     """
     images = [image for image in images if boxes is None or boxes.has(image.name)]
     ids = [boxes.image_id(image.name) if boxes else number_in(image.name) for image in images]
-    numbers = [number for number in ids if number is not None]
-    if len(set(numbers)) < len(images):
-        numbers = list(range(len(images)))
-    return dict(zip(images, numbers, strict=True))
-
-
-def _coco_entry(person: Person, image_id: int | None, file_name: str) -> dict[str, Any]:
-    """Return a person in COCO's results layout, with the file's name and the box added."""
-    keypoints = np.column_stack([person.joints, person.scores]).ravel()
-    return {
-        "image_id": image_id,
-        "file_name": file_name,
-        "category_id": PERSON_CATEGORY,
-        "keypoints": _rounded(keypoints),
-        "score": round(person.score, 5),
-        "bbox": _rounded(person.box),
-    }
+    are_distinct = len(set(ids) - {None}) == len(images)
+    return dict(zip(images, ids if are_distinct else range(len(images)), strict=True))
 
 
 def _rounded(numbers: np.ndarray) -> list[float]:

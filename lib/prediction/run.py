@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
@@ -18,9 +17,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from lib.dataset.images import read_image
 from lib.dataset.transforms import box_error
 from lib.prediction.detectors import Detector
-from lib.prediction.media import Frame, Source, Video
+from lib.prediction.media import Frame, Source, Video, has_screen, show
 from lib.prediction.output import Outputs, Recorder
-from lib.prediction.window import has_screen, show
 from lib.predictor import Person, Predictor
 from lib.utils.errors import UserError
 from lib.utils.prefetch import prefetch
@@ -31,18 +29,11 @@ _IMAGES_AHEAD = 2  # they may be large
 _FRAMES_AHEAD = 16
 
 
-@dataclass
-class Tally:
-    """What a run did; `frames` counts images too, `skipped` the files that cannot be read."""
-
-    frames: int = 0
-    people: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-
-
 class Prediction:
-    """A run over images, videos and cameras; `tally` is valid after an interrupt too."""
+    """A run over images, videos and cameras, counted, also if it is interrupted.
+
+    `frames` counts images too, `skipped` the files that cannot be read.
+    """
 
     def __init__(
         self, predictor: Predictor, detector: Detector, plan: dict[Source, Outputs]
@@ -50,7 +41,8 @@ class Prediction:
         self.predictor = predictor
         self.detector = detector
         self.plan = plan
-        self.tally = Tally()
+        self.frames = self.people = self.skipped = 0
+        self.seconds = 0.0
         self._reported: set[str] = set()  # problems with boxes
 
     def run(self) -> None:
@@ -64,9 +56,15 @@ class Prediction:
                 if source.kind != "image":
                     self._run_video(source)
         finally:
-            self.tally.seconds = time.perf_counter() - start
-        if not self.tally.frames:
+            self.seconds = time.perf_counter() - start
+        if not self.frames:
             raise UserError("no input could be read; the lines above say why")
+
+    def summary(self) -> str:
+        """Return how many people in how many frames, how fast, and what was skipped."""
+        skipped = f", {self.skipped} files skipped" if self.skipped else ""
+        speed = f"{self.frames / self.seconds:.1f} frames/s{skipped}"
+        return f"{self.people} people in {self.frames} frames, {speed}"
 
     def _read(self, images: Iterable[Source]) -> Iterator[Frame]:
         for source in images:
@@ -90,7 +88,7 @@ class Prediction:
 
     def _skip(self, error: UserError) -> None:
         log.warning("%s; skipped", error)
-        self.tally.skipped += 1
+        self.skipped += 1
 
     def _process(
         self,
@@ -113,8 +111,8 @@ class Prediction:
                 image = recorder.add(frame, people, is_shown)
                 if not people and frame.number is None:
                     log.info("%s: no person", frame.source.path)
-                self.tally.frames += 1
-                self.tally.people += len(people)
+                self.frames += 1
+                self.people += len(people)
                 bar.update()
                 if is_shown and not show(frame.source.name, image):
                     break

@@ -1,36 +1,52 @@
-"""Arguments that the commands share, as in the HRNet family."""
+"""Arguments that several commands share, named as in the HRNet family."""
 
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+_DIRECTORIES = {"--modelDir": "OUTPUT_DIR", "--logDir": "LOG_DIR", "--dataDir": "DATA_DIR"}
 
 
 def command_parser(description: str) -> argparse.ArgumentParser:
     """Build a parser of `--cfg FILE [--modelDir D] [--logDir D] [--dataDir D] KEY VALUE ...`.
 
-    Parse with `parse_intermixed_args`, so that keys may be anywhere between the options. The
-    directories are `model_dir`, `log_dir` and `data_dir`, the overrides `opts`.
+    Parse with `parse_intermixed_args`, so that keys may be anywhere between the options.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--cfg", required=True, metavar="FILE", help="the YAML configuration")
-    for name, key in (("model", "OUTPUT_DIR"), ("log", "LOG_DIR"), ("data", "DATA_DIR")):
-        parser.add_argument(
-            f"--{name}Dir", dest=f"{name}_dir", metavar="DIR", help=f"replaces {key}"
-        )
+    for option, key in _DIRECTORIES.items():
+        parser.add_argument(option, dest=key, metavar="DIR", help=f"replaces {key}")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys")
     return parser
 
 
 def overrides(arguments: argparse.Namespace) -> list[str]:
     """Return the overrides among the arguments of `command_parser`, as `KEY VALUE ...`."""
-    directories = (
-        ("OUTPUT_DIR", arguments.model_dir),
-        ("LOG_DIR", arguments.log_dir),
-        ("DATA_DIR", arguments.data_dir),
+    directories = [(key, getattr(arguments, key)) for key in _DIRECTORIES.values()]
+    words = [word for key, value in directories if value is not None for word in (key, value)]
+    return [*words, *arguments.opts]
+
+
+def release_parser(description: str, mat: str, out: str) -> argparse.ArgumentParser:
+    """Build a parser of the arguments of `lib.dataset.release.prepare.prepare`.
+
+    `mat` and `out` are examples of these two, for the help.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    add = parser.add_argument
+    add("--mat", type=Path, required=True, help=f"annotation file of the release, {mat}")
+    add("--images", type=Path, required=True, help="folder of the images, or a .zip of them")
+    add("--out", type=Path, required=True, help=f"folder to write, such as {out}")
+    add(
+        "--valid",
+        type=Path,
+        help="valid.json with the people to validate on; default: random",
     )
-    given = [word for key, value in directories if value is not None for word in (key, value)]
-    return [*given, *arguments.opts]
+    add("--allow-missing", action="store_true", help="exclude people whose image is missing")
+    add("--overwrite", action="store_true", help="replace existing annotation in --out")
+    return parser
 
 
 def positive(text: str) -> int:
@@ -43,23 +59,23 @@ def positive(text: str) -> int:
 def one_of(known: Sequence[str]) -> Callable[[str], str]:
     """Return a parser of one of the known words."""
 
-    def read(text: str) -> str:
+    def parse(text: str) -> str:
         if text not in known:
             raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(known)}")
         return text
 
-    return read
+    return parse
 
 
-def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+def several(parse: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     """Return a parser of comma-separated values."""
-    return lambda text: [kind(word) for word in text.split(",")]
+    return lambda text: [parse(word) for word in text.split(",")]
 
 
 def numbers(count: int) -> Callable[[str], tuple[float, ...]]:
     """Return a parser of that many finite numbers, comma-separated."""
 
-    def read(text: str) -> tuple[float, ...]:
+    def parse(text: str) -> tuple[float, ...]:
         try:
             values = tuple(map(float, text.split(",")))
         except ValueError:
@@ -68,4 +84,4 @@ def numbers(count: int) -> Callable[[str], tuple[float, ...]]:
             raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers such as 1,2.5,...")
         return values
 
-    return read
+    return parse

@@ -5,7 +5,7 @@ import logging
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lib.utils.text import join_names
 
 log = logging.getLogger(__name__)
 
-_COUNTERS = "num_batches_tracked"  # of batch norm; no output depends on them
+_DATA_PARALLEL = (r"^(module\.)+", "")  # the prefix of networks saved inside DataParallel
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class PublishedNames:
     ignored: str = r"(?!)"  # nothing
 
     def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights by the network's own names."""
+        """Return the weights by the network's names; those that have them already keep them."""
         renamed = {}
         for name, value in weights.items():
-            for pattern, replacement in self.rename:
+            for pattern, replacement in (_DATA_PARALLEL, *self.rename):
                 name = re.sub(pattern, replacement, name)
             if not re.search(self.ignored, name):
                 renamed[name] = value
@@ -52,8 +52,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     or a whole training checkpoint, as `.pth` or `.safetensors`. UserError if the file cannot be
     read or a weight of the network is missing or has another shape; the model is then unchanged.
     """
-    needed = needed_weights(model)
-    weights = own_names(model, read_weights(path))
+    needed, weights = _needed_weights(model), _renamed_weights(model, path)
     missing = [name for name in needed if name not in weights]
     if missing:
         raise UserError(
@@ -83,10 +82,10 @@ def load_pretrained(model: nn.Module, path: str | Path, layers: Sequence[str] = 
     `layers` names the backbone's layers or the network's modules to load (`conv1`, `layer1`,
     `transformer`); `*` loads all. UserError if the file cannot be read or nothing fits.
     """
-    needed = needed_weights(model)
+    needed = _needed_weights(model)
     fitting = {
         name: value
-        for name, value in own_names(model, read_weights(path)).items()
+        for name, value in _renamed_weights(model, path).items()
         if name in needed
         and value.shape == needed[name].shape
         and ("*" in layers or any(module in layers for module in name.split(".")[:2]))
@@ -97,51 +96,66 @@ def load_pretrained(model: nn.Module, path: str | Path, layers: Sequence[str] = 
     log.info("initialised %d of %d weights from %s", len(fitting), len(needed), path)
 
 
-def needed_weights(model: nn.Module) -> dict[str, Tensor]:
+def _needed_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return all weights of the network, including batch norm's running statistics."""
     return {name: value for name, value in model.state_dict().items() if not _is_counter(name)}
 
 
-def own_names(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights by the model's own names, from any known codebase."""
-    weights = {
-        re.sub(r"^(module\.)+", "", name): value
-        for name, value in weights.items()
-        if not _is_counter(name)
-    }
-    if needed_weights(model).keys() <= weights.keys():  # own names already
-        return weights
-    return getattr(model, "published_names", PublishedNames()).apply(weights)
+def _renamed_weights(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
+    """Read the weights in a file by the model's names."""
+    names = getattr(model, "published_names", PublishedNames())
+    weights = names.apply(read_weights(path))
+    return {name: value for name, value in weights.items() if not _is_counter(name)}
 
 
 def _is_counter(name: str) -> bool:
-    return name.rpartition(".")[2] == _COUNTERS
+    """Whether this is a counter of batch norm, which no output depends on."""
+    return name.endswith("num_batches_tracked")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the weights in a file by their names there; UserError if there are none."""
-    if Path(path).suffix == ".safetensors":
-        content: Any = _read(path, lambda file: safetensors.torch.load_file(file))
-    else:
-        content = read_checkpoint(path)
+    content = read_checkpoint(path)
     for key in ("ema", "model", "state_dict"):  # of a training checkpoint: ours, the family's
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{path} has no weights")
-    strange = [
-        str(name)
-        for name, value in content.items()
-        if not (isinstance(name, str) and isinstance(value, Tensor))
-    ]
-    if strange:
-        raise UserError(f"{path} has no weights: {join_names(strange)} are not tensors")
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+        raise UserError(f"{path} has no weights: not all of its entries are tensors with a name")
     return dict(content)
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Read a `.pth` file without running any code in it; UserError if it cannot be read."""
-    return _read(path, _load_pth)
+    """Read a `.pth` or `.safetensors` file without running any code in it.
+
+    UserError if it cannot be read.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the checkpoint ({error.strerror})") from None
+    try:
+        if Path(path).suffix == ".safetensors":
+            return safetensors.torch.load(data)
+        _check_sums(data)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} is not a checkpoint, or has objects that could run code; nothing was loaded"
+        ) from None
+    except Exception as error:  # a damaged file can make the readers fail in any way
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"cannot read {path}, it may be damaged ({reason})") from None
+
+
+def _check_sums(data: bytes) -> None:
+    """ValueError if a checksum of a `.pth` file is wrong, which PyTorch does not check."""
+    if zipfile.is_zipfile(io.BytesIO(data)):  # not the format of torch before 1.6
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            broken = archive.testzip()
+        if broken:
+            raise ValueError(f"the checksum of {broken} is wrong")
 
 
 def save_checkpoint(content: Any, path: str | Path, keep_previous: bool = False) -> None:
@@ -161,30 +175,3 @@ def save_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
     save_checkpoint(plain, path)
     with atomic_write(Path(path).with_suffix(".safetensors")) as temporary:
         temporary.write_bytes(safetensors.torch.save(plain, {"format": "pt"}))
-
-
-def _load_pth(path: str) -> Any:
-    data = Path(path).read_bytes()
-    if zipfile.is_zipfile(io.BytesIO(data)):  # not the format of torch before 1.6
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            broken = archive.testzip()  # PyTorch does not check the checksums
-        if broken:
-            raise ValueError(f"the checksum of {broken} is wrong")
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
-def _read(path: str | Path, reader: Callable[[str], Any]) -> Any:
-    try:
-        return reader(str(path))
-    except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder, not a checkpoint") from None
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{path} is not a checkpoint, or has objects that could run code; nothing was loaded"
-        ) from None
-    # A damaged file can make the readers fail in any way.
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"cannot read {path}, it may be damaged ({reason})") from None

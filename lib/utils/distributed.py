@@ -12,8 +12,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lib.utils.errors import UserError
 
-_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
 
 @dataclass(frozen=True)
 class Distributed:
@@ -33,12 +31,9 @@ def init_distributed(gpus: tuple[int, ...] = (0,)) -> Distributed:
     """Choose the device; under torchrun also join the process group.
 
     Without torchrun the first of `gpus` is used, or the CPU if there is no GPU. UserError if there
-    is no such GPU, or torchrun's variables are incomplete.
+    is no such GPU.
     """
     device = choose_device(int(os.environ.get("LOCAL_RANK", gpus[0])))
-    missing = [name for name in _TORCHRUN if name not in os.environ]
-    if "LOCAL_RANK" in os.environ and missing:
-        raise UserError(f"LOCAL_RANK is set, but not {', '.join(missing)}: start with torchrun")
     if "LOCAL_RANK" not in os.environ:
         return Distributed(device)
     on_gpu = device.type == "cuda"

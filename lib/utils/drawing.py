@@ -97,14 +97,15 @@ def draw_batch(
 ) -> np.ndarray:
     """Return the first crops of a batch in rows of eight, each with its person.
 
-    `images` uint8 [B, h, w, 3], `joints` [B, J, 2] in crop pixels, `scores` [B, J].
+    `images` uint8 [B, h, w, 3], `joints` [B, J, 2] in crop pixels, `scores` [B, J]. Joints with a
+    low score are drawn too, as those of a network after a few epochs; those with score 0 are not.
     """
     tiles = []
     for image, points, shown in zip(images[:max_images], joints, scores, strict=False):
         tile = _resize(image, 256)
         zoom = np.divide(tile.shape[1::-1], image.shape[1::-1])
         points = (points + 0.5) * zoom - 0.5  # cv2.resize aligns the outer edges of the pixels
-        tiles.append(draw_person(tile, points, shown, skeleton))
+        tiles.append(draw_person(tile, points, shown, skeleton, threshold=0))
     return grid(tiles, 8)
 
 

@@ -2,11 +2,28 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lib.utils.text import shorten
 
 
 class UserError(Exception):
     """A file, key or argument is wrong; the message names it and says what to change."""
+
+
+@contextmanager
+def as_user_error(text: str) -> Iterator[None]:
+    """Raise any error as a UserError `text (reason)`.
+
+    For readers of damaged or hostile files, which can fail with nearly any type.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{text} ({shorten(str(error)) or type(error).__name__})") from None
 
 
 def run_command(main: Callable[[], None]) -> None:

@@ -17,19 +17,20 @@ def atomic_write(path: str | Path, keep_previous: bool = False) -> Iterator[Path
     """Yield a temporary path to write to, which is renamed to `path` at the end of the block.
 
     Flushed to the disk first, so that a crash leaves the old file or the new one. The temporary
-    name has the suffix of `path`, and a later call overwrites what a crash left. With
-    `keep_previous` the old file is kept as `previous_of(path)`. UserError if it cannot be written.
+    name has the suffix of `path`, and a later call overwrites what a crash left. A missing folder
+    is created. With `keep_previous` the old file is kept as `previous_of(path)`. UserError if the
+    file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".part.{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         if keep_previous and path.exists():
-            _copy(path, previous_of(path))
+            _keep(path, previous_of(path))
         temporary.replace(path)
-        _flush_folder(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -38,11 +39,7 @@ def atomic_write(path: str | Path, keep_previous: bool = False) -> Iterator[Path
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically, and its folder if it is missing."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    """Write a file by `atomic_write`."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
@@ -63,22 +60,10 @@ def previous_of(path: str | Path) -> Path:
     return path.with_stem(f"{path.stem}_previous")
 
 
-def _copy(path: Path, copy: Path) -> None:
-    """Copy a file by a hard link, so that `path` is a whole file at any instant."""
-    temporary = copy.with_name(f".part.{copy.name}")
-    temporary.unlink(missing_ok=True)
+def _keep(path: Path, copy: Path) -> None:
+    """Give a file a second name; at any instant there is a whole file under the first."""
+    copy.unlink(missing_ok=True)
     try:
-        os.link(path, temporary)
-    except OSError:  # a file system without links
-        path.replace(temporary)
-    temporary.replace(copy)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk, if the system can: fsync of a file does not."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        os.link(path, copy)
+    except OSError:  # a file system without hard links
+        path.replace(copy)

@@ -57,8 +57,8 @@ def _is_compressed(data: bytes) -> bool:
     tag = struct.Struct(">II" if data[_HEADER - 2 : _HEADER] == b"MI" else "<II")
     position = _HEADER
     while position < len(data):
-        kind, size = tag.unpack_from(data, position)
-        if kind != _COMPRESSED:
+        element_type, size = tag.unpack_from(data, position)
+        if element_type != _COMPRESSED:
             return False
         position += tag.size + size
     return position > _HEADER

@@ -1,4 +1,4 @@
-"""Figures drawn without a screen, in colors that color-blind readers and gray prints keep apart."""
+"""Figures rendered without a display, in colors that differ for color-blind readers and in gray."""
 
 import io
 import math

@@ -1,6 +1,6 @@
-"""The states of all random generators, so that a run can resume exactly.
+"""The states of the global random generators, so that a run can resume exactly.
 
-NumPy's is the global one, which nothing here uses, but user code may.
+Nothing here uses NumPy's and Python's, but a user's network may.
 """
 
 import random
@@ -24,7 +24,7 @@ def random_states(device: torch.device) -> dict[str, Any]:
     name, keys, *rest = state
     states = {
         "torch": torch.get_rng_state(),
-        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "numpy": (name, keys.tolist(), *rest),
         "python": random.getstate(),
     }
     if device.type == "cuda":
@@ -37,9 +37,8 @@ def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
 
     KeyError, TypeError, ValueError or RuntimeError if `states` is something else.
     """
-    name, keys, *rest = states["numpy"]
     torch.set_rng_state(states["torch"])
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    np.random.set_state(states["numpy"])  # noqa: NPY002
     random.setstate(states["python"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

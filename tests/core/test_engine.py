@@ -74,12 +74,12 @@ def test_micro_batches_train_as_the_whole_batch(make: Make, micro_batch: int) ->
 
 
 def test_frozen_norms_keep_their_statistics_and_train(make: Make) -> None:
-    for kind in ("frozen", "own"):
-        state = make(BATCH_NORM=kind)
+    for mode in ("frozen", "own"):
+        state = make(BATCH_NORM=mode)
         norm = state.network.backbone.bn1
         mean, gain = norm.running_mean.clone(), norm.weight.detach().clone()
         state.step(batch())
-        assert torch.equal(mean, norm.running_mean) == (kind == "frozen")
+        assert torch.equal(mean, norm.running_mean) == (mode == "frozen")
         assert not torch.equal(gain, norm.weight)
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lib.dataset.appearance import Appearance, vary_appearance
+from lib.dataset.appearance import vary_appearance
+from lib.dataset.augment import Augmentation
 
 
 def random_image() -> np.ndarray:
@@ -12,7 +13,7 @@ def random_image() -> np.ndarray:
 
 def varied(seed: int, **settings: float) -> np.ndarray:
     image = random_image()
-    result = vary_appearance(image, Appearance(**settings), np.random.default_rng(seed))
+    result = vary_appearance(image, Augmentation(**settings), np.random.default_rng(seed))
     assert np.array_equal(image, random_image())  # the crop itself is unchanged
     assert (result.shape, result.dtype) == (image.shape, np.uint8)
     return result
@@ -34,7 +35,7 @@ def test_color_changes_a_little_and_keeps_its_order() -> None:
         assert 0 < np.abs(change).max() < 0.2 * 255 + 0.2 * 255
     # Grey stays grey.
     grey = np.repeat(random_image()[..., :1], 3, axis=2)
-    result = vary_appearance(grey, Appearance(color=0.5), np.random.default_rng(3)).astype(int)
+    result = vary_appearance(grey, Augmentation(color=0.5), np.random.default_rng(3)).astype(int)
     assert np.ptp(result, axis=2).max() <= 1
     # Brighter pixels stay brighter.
     order = np.argsort(grey[..., 0], axis=None)

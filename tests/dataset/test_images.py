@@ -36,7 +36,7 @@ def test_a_zip_is_opened_again_in_a_forked_process(
 
 
 @pytest.mark.parametrize(
-    "name", ["../annot/train.json", "a/../../x", "/etc/passwd", "..\\x", "C:\\x", "a\0b", ""]
+    "name", ["../annot/train.json", "a/../../x", "/etc/passwd", "..\\x", "C:\\x", ""]
 )
 def test_names_cannot_leave_the_source(
     name: str, root: Path, one_line: Callable[..., None]

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from lib.dataset import build_dataset, build_test_loader, build_train_loader
-from lib.dataset.loader import EpochBatchSampler, evaluation_order
+from lib.dataset.loader import EpochBatchSampler
 from lib.utils.errors import UserError
 
 
@@ -103,8 +103,13 @@ def test_processes_split_the_samples(length: int, world_size: int) -> None:
     indices = [[index for batch in sampler for _, index in batch] for sampler in samplers]
     assert len({len(own) for own in indices}) == 1
     assert {index for own in indices for index in own} == set(range(length))
-    orders = [evaluation_order(length, rank, world_size) for rank in range(world_size)]
-    assert [index for order in orders for index in order] == list(range(length))
+
+
+@pytest.mark.parametrize("world_size", [1, 3, 9])
+def test_a_test_has_every_sample_once_and_in_order(cfg: CfgNode, world_size: int) -> None:
+    dataset = build_dataset(cfg, "test")
+    orders = [build_test_loader(cfg, dataset, r, world_size).sampler for r in range(world_size)]
+    assert [index for order in orders for index in order] == list(range(7))
 
 
 def test_the_shares_of_all_processes_make_the_batch_of_one() -> None:

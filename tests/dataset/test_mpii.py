@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from lib.dataset.mpii import read_records
-from lib.dataset.records import Record, fits_its_box
 
 
 def write(path: Path, content: Any) -> Path:
@@ -96,19 +95,3 @@ def test_a_missing_field_is_named(
     incomplete = {k: v for k, v in person.items() if k != key}
     path = write(tmp_path / "train.json", [person, incomplete, 7])
     one_line(lambda: read_records(path, 16), "record 1", f"`{key}`")
-
-
-def test_select_data_keeps_people_whose_joints_are_centered() -> None:
-    def person(offset: float, visible: int) -> Record:
-        joints = np.full((16, 2), 100, np.float32)
-        joints[visible:] = 9999  # hidden joints do not count
-        shown = (np.arange(16) < visible).astype(np.float32)
-        return Record("a.jpg", np.array([100.0 + offset, 100]), np.ones(2), joints, shown)
-
-    # A box of 200 pixels has deviation 40. One joint: above 0.45, within 40·sqrt(2·ln(1/0.45)).
-    assert fits_its_box(person(50.0, 1))
-    assert not fits_its_box(person(51.0, 1))
-    # Sixteen joints: above 0.6375, within 37.95 pixels.
-    assert fits_its_box(person(37.9, 16))
-    assert not fits_its_box(person(38.0, 16))
-    assert not fits_its_box(person(0.0, 0))

@@ -52,7 +52,7 @@ def test_joints_follow_the_image(cfg: CfgNode, root: Path) -> None:
     write(root / "annot" / "train.json", [{**person, "joints": (joints + 1).tolist()}])
     cfg.MODEL.IMAGE_SIZE, cfg.DATASET.PROB_HALF_BODY = [256, 256], 0.3
     dataset = build_dataset(cfg, "train")
-    order, checked, mirrored = np.array(dataset.skeleton.flip_order), 0, 0
+    order, inside_count, mirrored = np.array(dataset.skeleton.flip_order), 0, 0
     for epoch in range(12):
         sample = dataset[epoch, 0]
         x, y = np.rint(sample["joints"]).astype(int).T
@@ -63,8 +63,8 @@ def test_joints_follow_the_image(cfg: CfgNode, root: Path) -> None:
         assert sum(fits) == 1
         hidden = 5 if fits[1] else 0  # the right ankle becomes the left one
         assert np.flatnonzero(sample["visible"] == 0).tolist() == [hidden]
-        checked, mirrored = checked + inside.sum(), mirrored + fits[1]
-    assert checked > 100
+        inside_count, mirrored = inside_count + inside.sum(), mirrored + fits[1]
+    assert inside_count > 100
     assert 0 < mirrored < 12
 
 
@@ -117,21 +117,6 @@ def test_every_dataset_builds(cfg: CfgNode, name: str, root: Path) -> None:
     assert not dataset[0]["visible"].any()
 
 
-def test_select_data_applies_to_training_only(
-    cfg: CfgNode, person: dict[str, Any], root: Path, one_line: Callable[..., None]
-) -> None:
-    annotation = root / "annot"
-    far = {**person, "image": "0.jpg", "center": [500, 61]}
-    for image_set in ("train", "valid"):
-        write(annotation / f"{image_set}.json", [far, {**person, "image": "1.jpg"}])
-    assert len(build_dataset(cfg, "train")) == 2
-    cfg.DATASET.SELECT_DATA = True
-    assert [record.image for record in build_dataset(cfg, "train").records] == ["1.jpg"]
-    assert len(build_dataset(cfg, "test")) == 2
-    write(annotation / "train.json", [far])
-    one_line(lambda: build_dataset(cfg, "train"), "train.json", "DATASET.SELECT_DATA")
-
-
 def test_wrong_keys_are_named(cfg: CfgNode, one_line: Callable[..., None]) -> None:
     cfg.DATASET.DATASET = "coco"
     one_line(lambda: build_dataset(cfg, "train"), "DATASET.DATASET", "coco", "mpii")
@@ -155,7 +140,7 @@ def test_the_next_readable_person_replaces_an_unreadable_one(
     one_line(lambda: build_dataset(cfg, "train")[5], "5.jpg")
     cfg.DATASET.SKIP_BAD_IMAGES = 1
     dataset = build_dataset(cfg, "train")
-    assert_same(dataset[5], dataset[0] | {"asked": 5})
+    assert_same(dataset[5], dataset[0] | {"requested": 5})
     one_line(lambda: build_dataset(cfg, "test")[5], "5.jpg")
     for path in (root / "images").iterdir():
         path.unlink()
@@ -177,8 +162,8 @@ def test_real_people_are_read(cfg: CfgNode, shared: Path) -> None:
     assert plain.annotation.gt_path is not None
     for index in range(5):
         sample = plain[index]
-        shown = sample["visible"] > 0
+        visible = sample["visible"] > 0
         inside = ((sample["joints"] >= 0) & (sample["joints"] <= 255)).all(1)
-        assert inside[shown].mean() > 0.9
+        assert inside[visible].mean() > 0.9
         assert sample["image"].mean() > 10
         assert varied[0, index]["image"].mean() > 5

@@ -11,7 +11,7 @@ from scipy.io import savemat
 from lib.metrics.pckh import (
     JOINTS,
     PARTS,
-    format_table,
+    PCKh,
     load_gt,
     load_predictions,
     normalised_errors,
@@ -167,7 +167,7 @@ def test_an_error_on_the_threshold_counts() -> None:
 
 
 def test_the_table_has_a_value_in_every_column() -> None:
-    table = format_table({"tokenpose": {"Head": 97.12345, "Mean": float("nan")}})
+    table = PCKh().table({"tokenpose": {"Head": 97.12345, "Mean": float("nan")}})
     assert table.splitlines() == [
         "| Arch | Head | Mean |",
         "| --- | --- | --- |",

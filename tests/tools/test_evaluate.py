@@ -6,7 +6,7 @@ import numpy as np
 from desk import Desk
 from scipy.io import loadmat, savemat
 
-from lib.metrics.pckh import format_table, load_gt, pckh
+from lib.metrics.pckh import PCKh, load_gt, pckh
 
 
 def test_the_table_is_printed_and_json_written(desk: Desk) -> None:
@@ -22,7 +22,7 @@ def test_the_table_is_printed_and_json_written(desk: Desk) -> None:
     )
     assert scored.code == 0, scored.err
     scores = pckh(predictions, gt)
-    assert scored.out.rstrip("\n") == format_table({str(pred_path): scores})
+    assert scored.out.rstrip("\n") == PCKh().table({str(pred_path): scores})
     written = json.loads((desk.folder / "scores.json").read_text())
     assert written.pop("Head") is None
     assert written == {name: score for name, score in scores.items() if name != "Head"}

@@ -52,8 +52,8 @@ def scores_by_epoch(desk: Desk) -> list[dict[str, float]]:
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     """Relative distance of two sets of weights, ‖a - b‖/‖a‖."""
     floats = [name for name, value in a.items() if value.is_floating_point()]
-    far = sum((a[name].double() - b[name].double()).square().sum() for name in floats)
-    return (far / sum(a[name].double().square().sum() for name in floats)).sqrt().item()
+    squares = sum((a[name].double() - b[name].double()).square().sum() for name in floats)
+    return (squares / sum(a[name].double().square().sum() for name in floats)).sqrt().item()
 
 
 @pytest.fixture
@@ -77,10 +77,9 @@ def test_two_processes_give_the_result_of_one(desk: Desk) -> None:
     two = launch(desk, 2, "train", *FROZEN, *split)
     assert two.returncode == 0, two.stderr
     assert distance(alone, final_weights(desk)) <= 1e-6
+    # Each process tests three of the six people.
     for entry, expected in zip(scores_by_epoch(desk), scores, strict=True):
-        assert entry == pytest.approx(
-            expected, nan_ok=True
-        )  # each process tests three of six people
+        assert entry == pytest.approx(expected, nan_ok=True)
     assert one.out == two.stdout
 
 

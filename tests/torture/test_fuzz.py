@@ -699,7 +699,6 @@ def test_a_changed_configuration_trains_or_is_an_error_of_one_line(people: list[
 SETTINGS = [
     (),
     ("DATASET.PROB_HALF_BODY", 1, "DATASET.NUM_JOINTS_HALF_BODY", 0, "DATASET.SCALE_FACTOR", 0.9),
-    ("DATASET.SELECT_DATA", True),
     ("DATASET.SKIP_BAD_IMAGES", 8, "MODEL.IMAGE_SIZE", [24, 40]),
     ("DATASET.DATA_FORMAT", "zip", "MODEL.IMAGE_SIZE", [64, 32]),
     ("LOSS.USE_OHKM", True, "TRAIN.EMA_DECAY", 0.9, "TRAIN.BATCH_SIZE_PER_GPU", 2,

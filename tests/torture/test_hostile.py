@@ -287,7 +287,7 @@ KEYS = {  # and the text of the error
     "MODEL": "MODEL",
     "MODEL.EXTRA": "MODEL.EXTRA",
     "MODEL.EXTRA.PRETRAINED_LAYERS": "PRETRAINED_LAYERS",
-    "MODEL.PRETRAINED": "no checkpoint",
+    "MODEL.PRETRAINED": "cannot read the checkpoint",
     "TRAIN.OPTIMIZER": "TRAIN.OPTIMIZER",
     "MODEL.__class__": "no such key",
     "__dict__": "no such key",

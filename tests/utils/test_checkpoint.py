@@ -168,6 +168,22 @@ def test_the_previous_file_is_kept(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.pth", "a_previous.pth"]
 
 
+def test_a_crash_before_the_rename_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.pth"
+    save_checkpoint({"number": 0}, path)
+
+    def fail(source: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint({"number": 1}, path, keep_previous=True)
+    assert read_checkpoint(path) == {"number": 0}
+    assert {file.name for file in tmp_path.iterdir()} == {"a.pth", "a_previous.pth"}
+
+
 def test_pretrained_loads_the_named_layers(
     model: nn.Module, other: nn.Module, tmp_path: Path
 ) -> None:

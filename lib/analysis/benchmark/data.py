@@ -1,7 +1,8 @@
-"""Speed of the loader and of heatmap decoding."""
+"""Speed of the loader and of heatmap decoding; configurations with other values."""
 
 import statistics
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,9 +20,7 @@ def loader_rates(cfg: CfgNode, samples: int = 400, rounds: int = 5) -> dict[str,
     `bare` reads each file and decodes its JPEG at full size, in one thread. The set's people are
     repeated up to about `samples`. `ratio` is `loader` over `bare`.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.WORKERS = 1
+    cfg = changed_cfg(cfg, "WORKERS", 1)
     dataset = build_dataset(cfg, "train")
     repeats = max(1, samples // len(dataset))
     people = replace(dataset.annotation, records=dataset.records * repeats)
@@ -44,7 +43,7 @@ def loader_rates(cfg: CfgNode, samples: int = 400, rounds: int = 5) -> dict[str,
 
 
 def decode_ms(cfg: CfgNode, device: torch.device, batch: int = 16, rounds: int = 31) -> float:
-    """Return the milliseconds an image of decoding heatmaps as the configuration asks."""
+    """Return the milliseconds per image of decoding heatmaps as configured by TEST."""
     width, height = cfg.MODEL.HEATMAP_SIZE
     heatmaps = torch.rand(batch, cfg.MODEL.NUM_JOINTS, height, width, device=device)
 
@@ -53,3 +52,11 @@ def decode_ms(cfg: CfgNode, device: torch.device, batch: int = 16, rounds: int =
 
     (times,) = interleave({"decode": task}, rounds, device).values()
     return 1e3 * statistics.median(times) / batch
+
+
+def changed_cfg(cfg: CfgNode, *pairs: Any) -> CfgNode:
+    """Return a copy of the configuration with other values: key, value, key, value, …."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list(list(pairs))
+    return cfg

@@ -1,7 +1,7 @@
 """Time and memory of tasks, and the machine's limit.
 
-Tasks take turns, A B C A B C …, and medians are compared: a machine whose speed drifts slows all of
-them alike. The limit is the rate of the fastest large kernel in the same run.
+Tasks are interleaved, A B C A B C …, and medians are compared: a drift of the machine's speed
+affects all of them alike. The limit is the rate of the fastest large kernel in the same run.
 """
 
 import statistics
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from lib.inference.precision import TYPES
+from lib.inference.runtimes import TYPES
 
 Key = TypeVar("Key")
 Task = Callable[[], object]
@@ -40,24 +40,23 @@ def times_and_limit(
     tasks: Mapping[Key, Task], rounds: int, device: torch.device, precision: str
 ) -> tuple[dict[Key, float], float]:
     """Return the median seconds of each task, and the machine's limit in operations per second."""
-    kernels = _limit_kernels(device, precision)
-    together: dict[Any, Task] = {name: kernel for name, (kernel, _) in kernels.items()}
-    times = interleave(together | dict(tasks), rounds, device)
-    limit = max(operations / min(times[name]) for name, (_, operations) in kernels.items())
+    kernels = _limit_kernels(device, TYPES[precision])
+    together: dict[Any, Task] = {kernel: kernel for kernel in kernels} | dict(tasks)
+    times = interleave(together, rounds, device)
+    limit = max(operations / min(times[kernel]) for kernel, operations in kernels.items())
     return {name: statistics.median(times[name]) for name in tasks}, limit
 
 
-def _limit_kernels(device: torch.device, precision: str) -> dict[str, tuple[Task, float]]:
-    """Large kernels that reach the machine's limit: name -> (task, its operations)."""
-    dtype = TYPES[precision]
+def _limit_kernels(device: torch.device, dtype: torch.dtype) -> dict[Task, float]:
+    """Large kernels that reach the machine's limit -> their number of operations."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     x = torch.randn(16, 256, 64, 64, device=device, dtype=dtype)
     x = x.to(memory_format=torch.channels_last)
     weight = torch.randn(256, 256, 1, 1, device=device, dtype=dtype)
     return {
-        "matrix product": (lambda: a @ b, 2.0 * side**3),
-        "1×1 convolution": (lambda: F.conv2d(x, weight), 2.0 * x.numel() * 256),
+        lambda: a @ b: 2.0 * side**3,
+        lambda: F.conv2d(x, weight): 2.0 * x.numel() * 256,
     }
 
 

@@ -1,15 +1,18 @@
 """Inference and training of a network in every pruning mode: one row each in a table."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from itertools import product
-from typing import Any, Literal
+from math import nan
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from lib.analysis.benchmark.data import changed_cfg
 from lib.analysis.benchmark.measure import Task, peak_memory, times_and_limit
 from lib.analysis.macs import count_macs
 from lib.core.trainer import build_train_state
@@ -20,6 +23,7 @@ from lib.models.pruning import prune_modes
 from lib.models.tokenpose_spec import patch_grid
 from lib.utils.distributed import Distributed
 from lib.utils.errors import UserError
+from lib.utils.plot import FONT, line_style, new_panels, render
 from lib.utils.text import markdown_table
 
 _TORCH = ("eager", "compiled")  # runtimes whose memory PyTorch knows
@@ -35,10 +39,9 @@ class Row:
     batch: int
     runtime: str
     ms_per_image: float
-    images_per_s: float
     gmacs: float  # of one image
     mparams: float
-    peak_mb: float | None  # of tensors other than the weights; None if PyTorch does not hold them
+    peak_mb: float  # of tensors other than the weights; nan if PyTorch does not hold them
     of_limit: float  # share of the machine's limit that the task reaches
     limit_gflops: float  # the highest rate of a large kernel in the same run
     to_none: float  # how many times as fast as the mode `none`
@@ -54,9 +57,9 @@ def time_rows(
     runtimes: Sequence[str] = ("eager",),
     rounds: int = 9,
 ) -> list[Row]:
-    """Time every combination that exists; those of one batch size and precision take turns.
+    """Time every combination that exists; those of one batch size and precision are interleaved.
 
-    `train` is the training step that TRAIN describes, always in eager mode; its work counts as
+    `train` is the training step that TRAIN configures, always in eager mode; its work counts as
     three times the forward's.
     """
     models, size = _build_models(cfg, device), tuple(cfg.MODEL.IMAGE_SIZE)
@@ -81,10 +84,9 @@ def time_rows(
                 batch=batch,
                 runtime=runtime,
                 ms_per_image=1e3 * seconds / batch,
-                images_per_s=batch / seconds,
                 gmacs=gmacs[mode],
                 mparams=sum(weight.numel() for weight in models[mode].parameters()) / 1e6,
-                peak_mb=peak_memory(tasks[runtime, mode], device) if runtime in _TORCH else None,
+                peak_mb=peak_memory(tasks[runtime, mode], device) if runtime in _TORCH else nan,
                 of_limit=2e9 * gmacs[mode] * batch / seconds / limit,
                 limit_gflops=limit / 1e9,
                 to_none=times[runtime, "none"] / seconds,
@@ -110,7 +112,7 @@ def growth_rows(
         raise UserError(f"MODEL.NAME = {cfg.MODEL.NAME!r}: this network has no patches to vary")
     rows = {}
     for patch in patches:
-        finer = _changed(cfg, "MODEL.PATCH_SIZE", [patch, patch])
+        finer = changed_cfg(cfg, "MODEL.PATCH_SIZE", [patch, patch])
         width, height = patch_grid(finer)
         rows[width * height] = time_rows(
             finer, device, "infer", precisions=("fp32",), batches=(1,), runtimes=runtimes,
@@ -119,16 +121,33 @@ def growth_rows(
     return rows
 
 
+def growth_plot(rows: Mapping[int, Sequence[Row]]) -> np.ndarray:
+    """Draw ms per image against visual tokens, a line for each pruning mode; uint8 RGB."""
+    figure, (axes,) = new_panels(
+        height=3.6, width=6.0, xscale="log", yscale="log", xlabel="visual tokens",
+        ylabel="ms per image, fp32, batch 1",
+    )  # fmt: skip
+    modes = list(dict.fromkeys(row.prune for row in next(iter(rows.values()))))
+    for line in zip(*rows.values(), strict=True):  # the same variants for each number of tokens
+        mode, runtime, times = line[0].prune, line[0].runtime, [row.ms_per_image for row in line]
+        axes.plot(
+            list(rows), times, marker="o", color=line_style(modes.index(mode))["color"],
+            linestyle="-" if runtime == "eager" else "--",
+            label=f"{mode}, {runtime}: {times[-1]:.3g} ms",
+        )  # fmt: skip
+    axes.set_xticks(list(rows), [str(count) for count in rows])
+    axes.set_xticks([], minor=True)
+    axes.legend(frameon=False, fontsize=FONT)
+    return render(figure)
+
+
 def as_table(rows: Iterable[Row]) -> str:
     """Return rows as a Markdown table."""
-    columns = [field.name for field in fields(Row)]
-    return markdown_table(columns, ([_as_text(v) for v in asdict(row).values()] for row in rows))
-
-
-def _as_text(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    lines = [
+        [f"{value:.2f}" if isinstance(value, float) else str(value) for value in astuple(row)]
+        for row in rows
+    ]
+    return markdown_table([field.name for field in fields(Row)], lines)
 
 
 def _build_models(cfg: CfgNode, device: torch.device) -> dict[str, PoseNetwork]:
@@ -137,23 +156,15 @@ def _build_models(cfg: CfgNode, device: torch.device) -> dict[str, PoseNetwork]:
     models = {}
     for mode in prune_modes() if prunes else ("none",):
         torch.manual_seed(0)
-        model = build_model(_changed(cfg, "MODEL.SPARSITY.PRUNE", mode)).eval()
+        model = build_model(changed_cfg(cfg, "MODEL.SPARSITY.PRUNE", mode)).eval()
         models[mode] = model.to(device).to(memory_format=torch.channels_last)
     return models
-
-
-def _changed(cfg: CfgNode, *pairs: Any) -> CfgNode:
-    """Return a copy of the configuration with other values: key, value, key, value, …."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.merge_from_list(list(pairs))
-    return cfg
 
 
 def _training_step(cfg: CfgNode, model: PoseNetwork, crops: Tensor, precision: str) -> Task:
     """The step of a real training, on people with random joints."""
     batch, size = len(crops), torch.tensor(cfg.MODEL.IMAGE_SIZE)
-    cfg = _changed(cfg, "TRAIN.PRECISION", precision, "TRAIN.BATCH_SIZE_PER_GPU", batch)
+    cfg = changed_cfg(cfg, "TRAIN.PRECISION", precision, "TRAIN.BATCH_SIZE_PER_GPU", batch)
     distributed, skeleton = Distributed(crops.device), build_skeleton(cfg)
     state = build_train_state(cfg, model, distributed, skeleton, steps_per_epoch=1000)
     state.train_mode()

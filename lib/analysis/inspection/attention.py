@@ -1,7 +1,7 @@
 """The attention of the keypoint tokens in every layer, recorded while the network runs.
 
-A forward hook on each attention module computes the weights of the keypoint tokens once more, from
-the same tokens and the same mask. What the network itself computes does not change by a bit.
+A forward hook on each attention module computes the weights of the keypoint tokens again, from the
+same tokens and the same mask. The output of the network stays bit-identical.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class AttentionMaps:
     """Heatmaps of B images, and the attention of the J keypoint tokens, fp32, mean over the heads.
 
     In the L layers of the main transformer `to_visual` [B, L, J, HW] goes to the visual tokens, in
-    the order of the patches, exactly 0 where a token has left; `to_keypoints` [B, L, J, J] goes to
+    the order of the patches, exactly 0 for a pruned token; `to_keypoints` [B, L, J, J] goes to
     the keypoint tokens. Together they sum to 1. `joint_layers` [B, M, J, J] are the weights of the
     M joint layers, `stages` what each pruning stage left alive, `heatmaps` [B, J, h, w] the output.
     """
@@ -59,10 +59,11 @@ def record_attention(model: TokenPose, images: Tensor) -> AttentionMaps:
         for hook in hooks:
             hook.remove()
     count = recorded[0].shape[2]  # nothing is pruned before the first layer
-    full = [_unpruned(part, layer, stages, count) for layer, part in enumerate(recorded[:depth])]
-    main, within = torch.stack(full, dim=1), recorded[depth:]
+    for layer, weights in enumerate(recorded[:depth]):
+        recorded[layer] = _unpruned(weights, layer, stages, count)
+    main = torch.stack(recorded[:depth], dim=1)
     to_visual, to_keypoints = main[..., num_joints:], main[..., :num_joints]
-    joint_layers = torch.stack(within, dim=1) if within else to_keypoints[:, :0]
+    joint_layers = torch.stack(recorded[depth:], 1) if joint_blocks else to_keypoints[:, :0]
     return AttentionMaps(heatmaps, to_visual, to_keypoints, joint_layers, stages)
 
 

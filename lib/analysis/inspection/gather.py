@@ -9,15 +9,13 @@ import torch
 from yacs.config import CfgNode
 
 from lib.analysis.inspection.attention import joint_mask, record_attention
-from lib.analysis.macs import macs_by_module
-from lib.core.tester import build_decoding
+from lib.analysis.macs import count_macs
 from lib.dataset import Skeleton, build_skeleton
 from lib.dataset.transforms import box_error, box_to_center_scale, crop_image, crop_matrix
-from lib.inference.pipeline import PixelsToJoints, normalise
+from lib.inference.pipeline import PixelsToJoints, build_decoding, normalise
 from lib.models.pruning import Stage
 from lib.models.tokenpose import TokenPose
 from lib.models.tokenpose_spec import patch_grid
-from lib.models.transformer import Block
 from lib.utils.errors import UserError
 
 _SHOWN_SIDE = 640  # of the image that is shown, in pixels, about
@@ -32,14 +30,14 @@ class StageResult:
     `kept` are the visual tokens, or with a mask the connections of each visual token, that are
     alive. `connections` bool [HW, HW] is the mask: which visual token (row) attends to which.
     `attended_by` int [HW] is how many visual tokens attend to each; without a mask it is 1, or 0 if
-    the token has left. `saved_macs` compares to a network without this stage and later ones.
+    the token is pruned. `saved_gmacs` compares to a network without this stage and later ones.
     """
 
     layer: int
     kept: int
     attended_by: np.ndarray
     connections: np.ndarray | None
-    saved_macs: int
+    saved_gmacs: float
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ class Inspection:
     `image` uint8 RGB [zoom·h, zoom·w, 3] is the crop, finer than the network's; `joints` [J, 2] are
     in pixels of `image`, `scores` [J]. `grid` is the patch grid's (width, height). `mask` bool
     [J, J] is None without joint layers. `pruning` describes the rule; `removes_tokens` as `Pruner`.
-    `macs` are the multiply-adds of each part, by the name of its module, and their sum, `total`:
-    of this network, and of the same network without pruning.
+    `dense_gmacs` are the multiply-adds of the same network without pruning.
     """
 
     image: np.ndarray
@@ -64,7 +61,7 @@ class Inspection:
     joint_layers: np.ndarray
     mask: np.ndarray | None
     stages: list[StageResult]
-    macs: dict[str, tuple[int, int]]
+    dense_gmacs: float
 
     def in_sequence(self, layer: int) -> np.ndarray:
         """Which visual tokens a layer of the main transformer computes, bool [HW]."""
@@ -78,14 +75,14 @@ def box_crop(shape: Sequence[int], box: Box | None, size: tuple[int, int]) -> np
     None is the whole image. UserError if the box has no size or lies outside the image.
     """
     x, y, width, height = box or (0.0, 0.0, shape[1], shape[0])
-    fault = box_error((x, y, width, height), shape)
-    if fault:
-        raise UserError(f"--box {x:g},{y:g},{width:g},{height:g} {fault}")
+    problem = box_error((x, y, width, height), shape)
+    if problem:
+        raise UserError(f"--box {x:g},{y:g},{width:g},{height:g} {problem}")
     return crop_matrix(*box_to_center_scale((x, y, width, height), size), 0.0, size)
 
 
 def inspect(cfg: CfgNode, model: TokenPose, image: np.ndarray, box: Box | None) -> Inspection:
-    """Find the person in the box of an image, uint8 RGB, and record what the network does.
+    """Predict the person in the box of an image, uint8 RGB, and record attention and pruning.
 
     The network runs once, in fp32, without the flip test.
     """
@@ -101,7 +98,7 @@ def inspect(cfg: CfgNode, model: TokenPose, image: np.ndarray, box: Box | None) 
     # The edges of the patches must match, not the centers of the pixels.
     finer = zoom * matrix + np.array([[0, 0, 1], [0, 0, 1]]) * (zoom - 1) / 2
     mask, pruner = joint_mask(model), model.transformer.pruner
-    counts = _macs_by_stage(model, size, [stage.layer for stage in maps.stages])
+    gmacs = _gmacs_by_stage(model, size)
     return Inspection(
         image=crop_image(image, finer, [zoom * side for side in size]),
         grid=patch_grid(cfg),
@@ -114,37 +111,26 @@ def inspect(cfg: CfgNode, model: TokenPose, image: np.ndarray, box: Box | None) 
         joint_layers=maps.joint_layers[0].cpu().numpy(),
         mask=None if mask is None else mask.cpu().numpy(),
         stages=[
-            _stage_result(stage, maps.to_visual.shape[3], before["total"] - after["total"])
-            for stage, (before, after) in zip(maps.stages, pairwise(counts), strict=True)
+            _stage_result(stage, maps.to_visual.shape[3], before - after)
+            for stage, (before, after) in zip(maps.stages, pairwise(gmacs), strict=True)
         ],
-        macs={name: (counts[-1][name], counts[0][name]) for name in counts[0]},
+        dense_gmacs=gmacs[0],
     )
 
 
-def _stage_result(stage: Stage, count: int, saved_macs: int) -> StageResult:
+def _stage_result(stage: Stage, count: int, saved_gmacs: float) -> StageResult:
     if stage.connections is None:
         alive = stage.alive_tokens(count)[0].cpu().numpy().astype(int)
-        return StageResult(stage.layer, int(alive.sum()), alive, None, saved_macs)
+        return StageResult(stage.layer, int(alive.sum()), alive, None, saved_gmacs)
     connections = stage.connections[0].cpu().numpy()
     kept = int(connections[0].sum())  # the same in every row
-    return StageResult(stage.layer, kept, connections.sum(axis=0), connections, saved_macs)
+    return StageResult(stage.layer, kept, connections.sum(axis=0), connections, saved_gmacs)
 
 
-def _macs_by_stage(
-    model: TokenPose, size: tuple[int, int], layers: Sequence[int]
-) -> list[dict[str, int]]:
-    """`Inspection.macs` with the first 0, 1, … of the pruning stages, which follow these layers."""
-    parts = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, Block) or name in ("backbone", "patches", "head")
-    ]
-    prune_layers, counts = model.transformer.prune_layers, []
-    try:
-        for number in range(len(layers) + 1):
-            model.transformer.prune_layers = tuple(layers[:number])
-            macs = macs_by_module(model, size)
-            counts.append({name: macs[name] for name in parts} | {"total": macs[""]})
-    finally:
-        model.transformer.prune_layers = prune_layers
-    return counts
+def _gmacs_by_stage(model: TokenPose, size: tuple[int, int]) -> list[float]:
+    """The multiply-adds with the first 0, 1, … of the pruning stages, in 1e9."""
+    prune_layers, gmacs = model.transformer.prune_layers, []
+    for number in range(len(prune_layers) + 1):  # the last are those of the network itself
+        model.transformer.prune_layers = prune_layers[:number]
+        gmacs.append(count_macs(model, size))
+    return gmacs

@@ -37,9 +37,10 @@ def page(result: Inspection, about: Mapping[str, str]) -> str:
 
 
 def _content(result: Inspection, about: Mapping[str, str]) -> dict[str, Any]:
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(result.image, cv2.COLOR_RGB2BGR))[1]
     return {
         "about": list(about.items()),
-        "image": _data_uri(result.image),
+        "image": "data:image/jpeg;base64," + _base64(jpeg),
         "size": result.image.shape[1::-1],
         "grid": result.grid,
         "colors": np.rint(255 * COLORS(np.linspace(0, 1, 256))[:, :3]).astype(int).tolist(),
@@ -67,23 +68,16 @@ def _content(result: Inspection, about: Mapping[str, str]) -> dict[str, Any]:
                 "layer": stage.layer,
                 "kept": stage.kept,
                 "attendedBy": stage.attended_by.tolist(),
-                "saved": stage.saved_macs,
-                "connections": _packed(stage.connections),
+                "savedGmacs": stage.saved_gmacs,
+                "connections": None
+                if stage.connections is None
+                else _base64(np.packbits(stage.connections)),
             }
             for stage in result.stages
         ],
-        "macs": [[name, *macs] for name, macs in result.macs.items()],
+        "denseGmacs": result.dense_gmacs,
     }
-
-
-def _packed(mask: np.ndarray | None) -> str | None:
-    return None if mask is None else _base64(np.packbits(mask))
 
 
 def _base64(values: np.ndarray) -> str:
     return base64.b64encode(values.tobytes()).decode("ascii")
-
-
-def _data_uri(image: np.ndarray) -> str:
-    data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
-    return "data:image/jpeg;base64," + _base64(data)

@@ -1,4 +1,4 @@
-"""PNG files of an inspection, for papers: attention, pruning stages and the joint mask."""
+"""PNG files of an inspection, for papers: attention and pruning stages."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,6 @@ from matplotlib import colormaps
 
 from lib.analysis.inspection.gather import Inspection, StageResult
 from lib.utils.drawing import draw_person, grid
-from lib.utils.plot import new_panels, render
 
 COLORS = colormaps["inferno"]  # of attention, from the least to the largest weight
 COVER = 245  # gray over a pruned patch
@@ -17,8 +16,7 @@ _TILE_SIDE = 192  # pixels
 def plots(result: Inspection) -> dict[str, np.ndarray]:
     """Draw an inspection: file name -> uint8 RGB.
 
-    `person`, `stage_<n>` for each pruning stage, `attention_<joint>` with the layers as columns,
-    and `joint_mask` if there are joint layers.
+    `person`, `stage_<n>` for each pruning stage, `attention_<joint>` with the layers as columns.
     """
     person = draw_person(result.image, result.joints, result.scores, result.skeleton)
     drawn = {"person.png": person}
@@ -27,13 +25,11 @@ def plots(result: Inspection) -> dict[str, np.ndarray]:
     for joint, name in enumerate(result.skeleton.names):
         tiles = [_tile(result, layer, joint) for layer in range(len(result.to_visual))]
         drawn[f"attention_{joint:02d}_{name}.png"] = grid(tiles, len(tiles))
-    if result.mask is not None:
-        drawn["joint_mask.png"] = _mask_plot(result.mask, result.skeleton.names)
     return drawn
 
 
 def attention_plot(result: Inspection, layer: int, joint: int) -> np.ndarray:
-    """Draw a joint's attention in a layer over the image; patches that have left are covered.
+    """Draw a joint's attention in a layer over the image; pruned patches are covered.
 
     Colors span the weights of the layer's tokens; the root makes small weights visible.
     """
@@ -72,16 +68,3 @@ def _tile(result: Inspection, layer: int, joint: int) -> np.ndarray:
     text = f"layer {layer}: {result.to_visual[layer, joint].sum():.0%}"
     cv2.putText(strip, text, (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (30,) * 3, 1, cv2.LINE_AA)
     return np.concatenate([strip, tile])
-
-
-def _mask_plot(mask: np.ndarray, joints: tuple[str, ...]) -> np.ndarray:
-    """Draw which joint (row) attends to which."""
-    figure, (axes,) = new_panels(
-        height=3.6, width=6.0, title=f"Joint mask: {mask.sum()} of {mask.size} pairs"
-    )
-    axes.imshow(mask, cmap="Blues", vmin=0, vmax=1.4)
-    axes.grid(visible=False)
-    names = [name.replace("_", " ") for name in joints]
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
-    return render(figure)

@@ -33,12 +33,10 @@ def draw_runs(runs: Sequence[Run]) -> dict[str, Figure]:
 
 
 def _draw_training(runs: Sequence[Run], metric: Metric | None) -> Figure:
-    """Draw the metric's scores (all scores if no run is tested), then loss and learning rate."""
-    present = {name: name for run in runs for name in run.history if name not in _LABELS}
-    labels = {**(metric.plotted if metric else present), **_LABELS}
+    """Draw the scores that the metric plots, if it is known, then loss and learning rate."""
+    labels = {**(metric.plotted if metric else {}), **_LABELS}
     shown = [name for name in labels if any(name in run.history for run in runs)]
-    columns = 2 if len(shown) <= 6 else 4
-    figure, panels = new_panels(len(shown), columns, height=2.4, xlabel="epochs")
+    figure, panels = new_panels(len(shown), 2, height=2.4, xlabel="epochs")
     for axes, name in zip(panels, shown, strict=True):
         for index, run in enumerate(runs):
             if name in run.history:
@@ -58,19 +56,17 @@ def _draw_accuracy(runs: Sequence[Run], metric: Metric) -> Figure:
     """Draw the percent of joints with an error within each threshold."""
     thresholds = np.linspace(0, metric.threshold, 51)
     curves = {
-        index: metric.curves(done.predictions, done.dataset, thresholds)
-        for index, done in _evaluations(runs).items()
+        index: metric.curves(evaluation.predictions, evaluation.dataset, thresholds)
+        for index, evaluation in _evaluations(runs).items()
     }
     parts = list(next(iter(curves.values())))
-    figure, panels = _part_panels(parts)
+    label = f"threshold ({metric.error_unit})"
+    figure, panels = _part_panels(parts, metric.threshold, label, "joints within the threshold (%)")
     for axes, part in zip(panels, parts, strict=True):
         for index, by_part in curves.items():
             last = f"{by_part[part][-1]:.1f}"
             axes.plot(thresholds, by_part[part], label=last, **line_style(index))
         _add_values(axes)
-    panels[0].set(xlim=(0, metric.threshold), ylim=(0, None))
-    figure.supxlabel(f"threshold ({metric.error_unit})", fontsize=FONT + 0.5)
-    figure.supylabel("joints within the threshold (%)", fontsize=FONT + 0.5)
     return figure
 
 
@@ -78,9 +74,11 @@ def _draw_errors(runs: Sequence[Run], metric: Metric) -> Figure:
     """Draw a histogram of errors for each part; its legend has the percent beyond it."""
     bins = np.linspace(0, metric.max_error, 21)
     evaluations = _evaluations(runs)
-    errors = {i: metric.errors(done.predictions, done.dataset) for i, done in evaluations.items()}
+    errors = {i: metric.errors(one.predictions, one.dataset) for i, one in evaluations.items()}
     parts = metric.parts(next(iter(evaluations.values())).dataset.skeleton)
-    figure, panels = _part_panels(list(parts))
+    xlabel = f"error ({metric.error_unit}; dotted: the threshold of {metric.name})"
+    ylabel = f"joints (%) per {bins[1]:g} {metric.error_unit}"
+    figure, panels = _part_panels(list(parts), metric.max_error, xlabel, ylabel)
     for axes, joints in zip(panels, parts.values(), strict=True):
         axes.axvline(metric.threshold, color=GRAY, linewidth=0.8, linestyle=":")
         for index, by_joint in errors.items():
@@ -90,23 +88,24 @@ def _draw_errors(runs: Sequence[Run], metric: Metric) -> Figure:
                 label = f"{100 * (values > metric.max_error).mean():.0f} % beyond"
                 axes.stairs(shares, bins, label=label, **line_style(index))
         _add_values(axes)
-    panels[0].set(xlim=(0, metric.max_error), ylim=(0, None))
-    text = f"error ({metric.error_unit}; dotted: the threshold of {metric.name})"
-    figure.supxlabel(text, fontsize=FONT + 0.5)
-    figure.supylabel(f"joints (%) per {bins[1]:g} {metric.error_unit}", fontsize=FONT + 0.5)
     return figure
 
 
 def _evaluations(runs: Sequence[Run]) -> dict[int, Evaluation]:
-    """The evaluations that there are, by the index of their run."""
+    """The evaluations by the index of their run."""
     return {index: run.evaluation for index, run in enumerate(runs) if run.evaluation}
 
 
-def _part_panels(parts: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """A panel for each group of joints, with the same limits."""
+def _part_panels(
+    parts: Sequence[str], limit: float, xlabel: str, ylabel: str
+) -> tuple[Figure, list[Axes]]:
+    """A panel for each group of joints, with the same axes: x from 0 to `limit`."""
     figure, panels = new_panels(len(parts), min(4, len(parts)), height=2.0, share=True)
     for axes, part in zip(panels, parts, strict=True):
         axes.set_title(part, fontsize=FONT + 1)
+    panels[0].set(xlim=(0, limit), ylim=(0, None))
+    figure.supxlabel(xlabel, fontsize=FONT + 0.5)
+    figure.supylabel(ylabel, fontsize=FONT + 0.5)
     return figure, panels
 
 

@@ -1,16 +1,17 @@
-"""What a run left on disk: the history of its training, and its last test."""
+"""Reading runs from disk: the history of the training, and the last test."""
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from yacs.config import CfgNode
 
 from lib.config import get_cfg
 from lib.config.load import parse_yaml
+from lib.core import training_checkpoint
 from lib.dataset import PoseDataset, build_dataset
 from lib.dataset.predictions import Predictions
 from lib.metrics import Metric, build_metric
@@ -31,21 +32,21 @@ class Evaluation:
     dataset: PoseDataset
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Run:
     """A run's folder, as far as it can be read; `notes` say, one line each, what is missing.
 
-    The history is empty if there is none. `metric` and `data`, a description of the people tested,
-    are those of `results.json`; they are None if the run is not tested.
+    The history is empty if there is none. `metric` is None if the run has neither test results nor
+    a checkpoint; `data` describes the people of its last test, None if it is not tested.
     """
 
     folder: Path
     name: str
-    history: History
-    metric: Metric | None
-    data: str | None
-    evaluation: Evaluation | None
-    notes: tuple[str, ...]
+    history: History = field(default_factory=dict)
+    metric: Metric | None = None
+    data: str | None = None
+    evaluation: Evaluation | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def read_runs(folders: Sequence[Path], data_dir: str | None = None) -> tuple[list[Run], list[str]]:
@@ -66,17 +67,19 @@ def read_runs(folders: Sequence[Path], data_dir: str | None = None) -> tuple[lis
         if run.metric and run.evaluation
     }
     if len(kinds) > 1:
-        raise UserError(f"the runs have different metrics ({', '.join(kinds)}): plot them apart")
-    names = run_names([run.folder for run in runs])
-    runs = [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
-    if len({run.data for run in runs if run.data}) > 1:
-        notes.append("not all runs were tested on the same people: their scores do not compare")
-        runs = [replace(run, name=f"{run.name} ({run.data or 'not tested'})") for run in runs]
+        raise UserError(
+            f"the runs have different metrics ({', '.join(kinds)}): plot them separately"
+        )
+    several_sets = len({run.data for run in runs if run.data}) > 1
+    if several_sets:
+        notes.append("not all runs were tested on the same people: their scores are not comparable")
+    for run, name in zip(runs, run_names([run.folder for run in runs]), strict=True):
+        run.name = f"{name} ({run.data or 'not tested'})" if several_sets else name
     return runs, notes
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """Name folders by their path below the folder that holds all; one alone by two parts."""
+    """Name folders by their path below their common folder; a single one by its last two names."""
     paths = [folder.resolve() for folder in folders]
     if len(paths) < 2:
         return ["/".join(path.parts[-2:]) for path in paths]
@@ -89,91 +92,81 @@ def read_run(folder: Path, data_dir: str | None = None) -> Run:
     history_path, results_path = folder / "history.json", folder / "results.json"
     if not (history_path.exists() or results_path.exists()):
         raise UserError(f"{folder}: not a run, it has no history.json and no results.json")
-    run = Run(folder, folder.name, {}, None, None, None, ())
-    notes = []
+    run = Run(folder, folder.name)
     try:
-        run = replace(run, history=read_history(history_path))
+        run.history = read_history(history_path)
     except UserError as error:
-        notes.append(str(error))
+        run.notes.append(str(error))
     try:
-        if not results_path.exists():
-            raise UserError(f"{folder}: not tested yet, see tools/test.py")
-        results = read_json(results_path)
-        cfg = _read_config(results, results_path, data_dir)
-        metric = build_metric(cfg)
-        run = replace(run, metric=metric, data=_describe_data(results))
-        run = replace(run, evaluation=_read_evaluation(folder, results, cfg, metric))
+        _read_test(run, results_path, data_dir)
     except UserError as error:
-        notes.append(f"{error}; no predictions are plotted")
-    return replace(run, notes=tuple(notes))
+        run.notes.append(f"{error}; no predictions are plotted")
+    return run
 
 
 def read_history(path: Path) -> History:
     """Read the numbers in a `history.json`; UserError if it is missing or damaged."""
-    entries = read_json(path)
     history: History = {}
-    for entry in entries if isinstance(entries, list) else [entries]:
-        if not isinstance(entry, dict) or type(entry.get("epoch")) is not int:
-            raise UserError(f"{path}: must be a list of objects, each with a whole number `epoch`")
-        for name, value in entry.items():
-            if name != "epoch" and (value is None or type(value) in (int, float)):
+    try:
+        for entry in read_json(path):
+            for name, value in entry.items():
                 name = "lr" if name == "rate" else name  # of older runs
-                number = math.nan if value is None or not math.isfinite(value) else float(value)
+                number = math.nan if value is None or not math.isfinite(value) else value
                 history.setdefault(name, {})[entry["epoch"] + 1] = number
+    except (AttributeError, KeyError, TypeError):
+        message = "must be a list of objects of numbers, each with an `epoch`"
+        raise UserError(f"{path}: {message}") from None
+    history.pop("epoch", None)
     return history
 
 
-def _read_config(results: Any, path: Path, data_dir: str | None) -> CfgNode:
-    """The configuration of a test; keys that this version does not know are ignored."""
-    if not isinstance(results, dict) or not isinstance(results.get("config"), str):
+def _read_test(run: Run, path: Path, data_dir: str | None) -> None:
+    """Read the last test of a run into it; UserError says what is missing.
+
+    An untested run has the metric of its checkpoint.
+    """
+    if not path.exists():
+        checkpoints = training_checkpoint.candidates(run.folder / "checkpoint.pth")
+        if checkpoints:
+            file, content = training_checkpoint.read(checkpoints)
+            run.metric = build_metric(_read_config(content["provenance"]["config"], file))
+        raise UserError(f"{run.folder}: not tested yet, see tools/test.py")
+    results = read_json(path)
+    if not isinstance(results, dict) or not {"scores", "config", "data"} <= results.keys():
         raise UserError(f"{path}: must be an object with `scores`, `config` and `data`")
+    cfg, data = _read_config(results["config"], path), results["data"]
+    cfg.DATA_DIR = cfg.DATA_DIR if data_dir is None else data_dir
+    run.metric = build_metric(cfg)
+    run.data = f"{data['set']}, {data['people']} people, {data['fingerprint'][:6]}"
+    run.evaluation = _read_evaluation(run.folder, results["scores"], cfg, run.metric)
+
+
+def _read_config(dump: str, path: Path) -> CfgNode:
+    """A configuration that a run dumped; keys that this version does not know are ignored."""
     cfg = get_cfg()
-    _merge_known(cfg, parse_yaml(results["config"], f"{path}: `config`"))
-    if data_dir is not None:
-        cfg.DATA_DIR = data_dir
+    cfg.set_new_allowed(True)
+    cfg.merge_from_other_cfg(CfgNode(parse_yaml(dump, f"{path}: `config`")))
     return cfg
 
 
-def _merge_known(cfg: CfgNode, values: Mapping[Any, Any]) -> None:
-    for name, value in values.items():
-        default = cfg.get(name)
-        if isinstance(default, CfgNode) and isinstance(value, Mapping):
-            _merge_known(default, value)
-        elif type(value) is type(default):
-            cfg[name] = value
-
-
-def _describe_data(results: dict[str, Any]) -> str | None:
-    data = results.get("data")
-    if not isinstance(data, dict):
-        return None
-    fingerprint = str(data.get("fingerprint"))[:6]
-    return shorten(f"{data.get('set')}, {data.get('people')} people, {fingerprint}")
-
-
 def _read_evaluation(
-    folder: Path, results: dict[str, Any], cfg: CfgNode, metric: Metric
+    folder: Path, scores: dict[str, float | None] | None, cfg: CfgNode, metric: Metric
 ) -> Evaluation:
-    """Read the predictions; UserError unless they give the scores in `results.json`."""
-    scores, primary = results.get("scores"), metric.primary
-    if not isinstance(scores, dict):
+    """Read the predictions; UserError unless they give these scores."""
+    if scores is None:
         raise UserError(f"{folder}: the set {cfg.DATASET.TEST_SET} has no annotation to score with")
+    score = f"{folder}: {metric.primary} is {scores.get(metric.primary)}"
     try:
         dataset = build_dataset(cfg, "test")
         predictions = metric.load_predictions(folder, dataset)
         recomputed = metric.evaluate(predictions, dataset)
     except UserError as error:
-        raise UserError(f"{folder}: {primary} is {scores.get(primary)}; {error}") from None
-    if not all(_is_same(value, recomputed.get(name)) for name, value in scores.items()):
+        raise UserError(f"{score}; {error}") from None
+    stored = [math.nan if value is None else value for value in scores.values()]  # JSON has no nan
+    computed = [recomputed.get(name, math.nan) for name in scores]
+    if not np.allclose(stored, computed, rtol=0, atol=_MAX_DIFFERENCE, equal_nan=True):
         raise UserError(
-            f"{folder}: {primary} is {scores.get(primary)} in results.json, but "
-            f"{recomputed[primary]} by the predictions and {dataset.annotation.path}"
+            f"{score} in results.json, but {recomputed[metric.primary]} by the predictions and "
+            f"{dataset.annotation.path}"
         )
     return Evaluation(predictions, dataset)
-
-
-def _is_same(stored: Any, recomputed: float | None) -> bool:
-    """Whether two scores are equal; JSON has null for nan."""
-    if recomputed is None or stored is None or type(stored) not in (int, float):
-        return stored is None and (recomputed is None or math.isnan(recomputed))
-    return math.isclose(stored, recomputed, rel_tol=0, abs_tol=_MAX_DIFFERENCE)

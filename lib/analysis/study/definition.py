@@ -1,6 +1,6 @@
 """Studies: variants of one configuration, trained and tested with the same seeds."""
 
-import json
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ from lib.config.load import read_yaml
 from lib.dataset import resolve_path
 from lib.models import check_model
 from lib.utils.errors import UserError
+from lib.utils.files import read_json
 
 _KEYS = ("CFG", "SEEDS", "BASELINE", "VARIANTS", "RETESTS")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A variant with one seed. A retest has an `owner`, whose weights it tests."""
+    """A variant with one seed. A retest has an `owner`: the job whose weights it tests."""
 
     variant: str
     seed: int
@@ -31,15 +32,13 @@ class Job:
     @property
     def is_done(self) -> bool:
         """Whether the folder has test results of exactly this configuration."""
-        try:
-            results = json.loads((self.folder / "results.json").read_text())
-            return results["config"] == self.cfg.dump()
-        except (OSError, ValueError, KeyError):
-            return False
+        with contextlib.suppress(UserError):
+            return read_json(self.folder / "results.json").get("config") == self.cfg.dump()
+        return False
 
     @property
     def start(self) -> Path | None:
-        """Weights that must exist before: those to test, or those to start training from."""
+        """The weights that it tests or starts training from, if any."""
         if self.owner is not None:
             return self.owner.folder / "final_state.pth"
         pretrained = self.cfg.MODEL.PRETRAINED
@@ -47,13 +46,13 @@ class Job:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the weights that must exist before do."""
+        """Whether `start` exists; of a retest: whether its owner is done."""
         return self.owner.is_done if self.owner else self.start is None or self.start.is_file()
 
 
 @dataclass(frozen=True)
 class Study:
-    """What to train and test: changes of `cfg` by variant; for retests also the owner's name."""
+    """What to train and test: changes of `cfg` by variant, and by retest the variant it tests."""
 
     path: Path
     cfg: Path

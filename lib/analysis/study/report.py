@@ -1,24 +1,24 @@
 """The report of a study: scores, differences with their intervals, and times."""
 
-import functools
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import fmean, median, stdev
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from lib.analysis.benchmark.measure import interleave
 from lib.analysis.macs import count_macs
 from lib.analysis.study.definition import Job, Study
-from lib.analysis.study.plots import plot_scores
 from lib.analysis.study.significance import difference
 from lib.dataset import build_dataset
 from lib.metrics import build_metric
 from lib.models import build_model
-from lib.utils.files import atomic_write
-from lib.utils.plot import save_figures
+from lib.utils.files import write_bytes
+from lib.utils.plot import line_style, new_panels, save_figures
 from lib.utils.text import markdown_table
 
 _BATCH = 16  # images of each timed run
@@ -52,15 +52,15 @@ def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Pat
         return None
     cfg = finished[0].cfg
     metric, dataset = build_metric(cfg), build_dataset(cfg, "test")
-    rows: dict[str, dict[int, _Result]] = {job.variant: {} for job in finished}
+    rows: dict[str, dict[int, _Result]] = {}
     for job in finished:
         predictions = metric.load_predictions(job.folder, dataset)
         scores = metric.evaluate(predictions, dataset)
         contributions = metric.contributions(predictions, dataset)
-        rows[job.variant][job.seed] = _Result(job, scores, contributions)
+        rows.setdefault(job.variant, {})[job.seed] = _Result(job, scores, contributions)
     by_seed = {v: [r.scores[metric.primary] for r in row.values()] for v, row in rows.items()}
-    folder, label = study.folder(cfg), metric.plotted[metric.primary]
-    save_figures({"seeds": plot_scores(by_seed, label)}, folder)
+    folder = study.folder(cfg)
+    save_figures({"seeds": _plot_scores(by_seed, metric.plotted[metric.primary])}, folder)
     better = "higher" if metric.higher_is_better else "lower"
     retests = [(v, w, _compare(rows, v, w)) for v, w in study.owners.items() if v in rows]
     sections = [
@@ -75,8 +75,7 @@ def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Pat
         sections += ["## Retests: the same weights, other keys", markdown_table(columns, retests)]
     sections += ["## All scores", _all_scores(rows), "![Scores by seed](seeds.png)"]
     path = folder / "RESULTS.md"
-    with atomic_write(path) as temporary:
-        temporary.write_text("\n\n".join(sections) + "\n")
+    write_bytes(path, ("\n\n".join(sections) + "\n").encode())
     return path
 
 
@@ -94,21 +93,21 @@ def _summary(
     costs = _costs([next(iter(row.values())).job for row in rows.values()], device)
     lines = []
     for (name, values), cost in zip(scores.items(), costs, strict=True):
-        mean = f"{statistics.fmean(values):.2f}"
-        spread = f"{statistics.stdev(values):.2f}" if len(values) > 1 else "–"
+        mean = f"{fmean(values):.2f}"
+        spread = f"{stdev(values):.2f}" if len(values) > 1 else "–"
         compared = "–" if name == baseline else _compare(rows, name, baseline)
         lines.append((name, str(len(values)), mean, spread, compared, *cost))
     return markdown_table(columns, lines)
 
 
 def _all_scores(rows: Rows) -> str:
-    columns: Iterable[str] = ()
     lines = []
-    for name, row in rows.items():
-        columns = next(iter(row.values())).scores
-        means = (statistics.fmean(r.scores[column] for r in row.values()) for column in columns)
-        lines.append((name, *(f"{mean:.2f}" for mean in means)))
-    return markdown_table(("variant", *columns), lines)
+    for variant, row in rows.items():
+        results = list(row.values())
+        names = list(results[0].scores)
+        means = (fmean(result.scores[name] for result in results) for name in names)
+        lines.append((variant, *(f"{mean:.2f}" for mean in means)))
+    return markdown_table(("variant", *names), lines)
 
 
 def _compare(rows: Rows, name: str, other: str) -> str:
@@ -119,23 +118,34 @@ def _compare(rows: Rows, name: str, other: str) -> str:
     ours, theirs = (
         np.stack([rows[variant][seed].contributions for seed in seeds]) for variant in (name, other)
     )
-    result = difference(theirs, ours)
-    text = f"{result.mean:+.2f} [{result.low:+.2f}, {result.high:+.2f}]"
-    return f"**{text}**" if result.is_significant and len(seeds) > 1 else text
+    mean, low, high = difference(theirs, ours)
+    text = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"**{text}**" if (low > 0 or high < 0) and len(seeds) > 1 else text
 
 
-def _costs(jobs: Sequence[Job], device: torch.device) -> list[tuple[str, ...]]:
+def _costs(jobs: Sequence[Job], device: torch.device) -> list[list[str]]:
     """Return ms and GMACs of an image, and parameters in millions, of each job's network."""
     models = [build_model(job.cfg).eval().to(device) for job in jobs]
     width, height = jobs[0].cfg.MODEL.IMAGE_SIZE
     images = torch.randn(_BATCH, 3, height, width, device=device)
     with torch.inference_mode():
-        tasks = {index: functools.partial(model, images) for index, model in enumerate(models)}
-        times = interleave(tasks, 9, device)
-    costs: list[tuple[str, ...]] = []
-    for index, model in enumerate(models):
-        ms = 1e3 * statistics.median(times[index]) / _BATCH
-        macs = count_macs(model, (width, height))
+        times = interleave({model: partial(model, images) for model in models}, 9, device)
+    costs = []
+    for model, seconds in times.items():
+        ms = 1e3 * median(seconds) / _BATCH
         parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
-        costs.append((f"{ms:.3f}", f"{macs:.3f}", f"{parameters:.3f}"))
+        costs.append([f"{x:.3f}" for x in (ms, count_macs(model, (width, height)), parameters)])
     return costs
+
+
+def _plot_scores(scores: Mapping[str, Sequence[float]], label: str) -> Figure:
+    """Plot scores by variant: a row for each, a dot for each seed, a bar at the mean."""
+    label = f"{label}, a dot for each seed"
+    figure, (axes,) = new_panels(height=0.6 + 0.2 * len(scores), xlabel=label)
+    dots, bars = line_style(0)["color"], line_style(1)["color"]
+    for row, values in enumerate(scores.values()):
+        axes.plot(values, [row] * len(values), "o", color=dots, markersize=3.5, alpha=0.7)
+        axes.plot(fmean(values), row, "|", color=bars, markersize=9, markeredgewidth=1.8)
+    axes.set_yticks(range(len(scores)), list(scores), parse_math=False)
+    axes.set_ylim(len(scores) - 0.5, -0.5)
+    return figure

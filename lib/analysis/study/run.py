@@ -25,7 +25,7 @@ def run_study(
 ) -> None:
     """Train and test every variant, or `only` some, with every seed.
 
-    What another command is working on is skipped: the same command, started twice, shares the work.
+    Jobs that another command is working on are skipped: two equal commands share the work.
     UserError, before the first training, if a name is unknown, a configuration is wrong, the test
     set cannot be scored, or weights to start from or to test are missing.
     """

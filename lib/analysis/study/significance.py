@@ -1,22 +1,16 @@
 """Confidence intervals of the difference between two networks, paired by people and seeds."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """Difference of two mean scores, and its 95 % interval."""
 
     mean: float
     low: float
     high: float
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
 
 
 def difference(a: np.ndarray, b: np.ndarray, rounds: int = 10_000, seed: int = 0) -> Difference:
@@ -28,12 +22,12 @@ def difference(a: np.ndarray, b: np.ndarray, rounds: int = 10_000, seed: int = 0
     assert a.shape == b.shape, (a.shape, b.shape)
     seeds, people, _ = a.shape
     generator = np.random.default_rng(seed)
-    drawn = np.empty(rounds)
+    samples = np.empty(rounds)
     for number in range(rounds):
         counts = np.bincount(generator.integers(people, size=people), minlength=people)
         by_seed = _scores(b, counts) - _scores(a, counts)
-        drawn[number] = by_seed[generator.integers(seeds, size=seeds)].mean()
-    low, high = np.percentile(drawn, (2.5, 97.5))
+        samples[number] = by_seed[generator.integers(seeds, size=seeds)].mean()
+    low, high = np.percentile(samples, (2.5, 97.5))
     everyone = np.ones(people)
     mean = (_scores(b, everyone) - _scores(a, everyone)).mean()
     return Difference(float(mean), float(low), float(high))

@@ -9,17 +9,17 @@ middle of `im00001.jpg`, `im00002.jpg`, … The rest of MPII's annotation is der
 - The head box is such that PCKh's head size is the distance from neck to head top.
 
 People without neck or head top, with fewer than 10 joints, or with a head shorter than 6 pixels are
-left out: PCKh would mean little for them.
+excluded: PCKh would mean little for them.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from lib.dataset.mpii import CENTER_SHIFT, MAX_COORDINATE
+from lib.dataset.mpii import CENTER_SHIFT
 from lib.dataset.release.mpii import Person, Release
 from lib.dataset.skeleton import MPII
-from lib.dataset.transforms import PIXELS_PER_SCALE
+from lib.dataset.transforms import MAX_COORDINATE, PIXELS_PER_SCALE
 from lib.utils.errors import UserError
 from lib.utils.mat import read_mat
 
@@ -47,30 +47,25 @@ def read_lspet(path: Path) -> Release:
     release = Release()
     for number, (x, y, annotated) in enumerate(joints.astype(np.float64).transpose(2, 1, 0), 1):
         points = np.stack([x, y], axis=1)
-        is_there = (annotated > 0) & (np.abs(points) < MAX_COORDINATE).all(axis=1)  # not for nan
-        person = _make_person(f"im{number:05d}.jpg", number, points, is_there)
+        marked = (annotated > 0) & (np.abs(points) < MAX_COORDINATE).all(axis=1)  # false for nan
+        person = _make_person(f"im{number:05d}.jpg", number, points, marked)
         if isinstance(person, str):
-            release.left_out[f"people {person}"] += 1
+            release.excluded[f"people {person}"] += 1
         else:
             release.train.append(person)
-    if len(release.train) < 2:  # one to train on, one to test on
-        raise UserError(
-            f"{path} has {len(release.train)} people with neck, head top and {MIN_JOINTS} joints: "
-            "pass LSPET's joints.mat"
-        )
     return release
 
 
-def _make_person(image: str, number: int, points: np.ndarray, is_there: np.ndarray) -> Person | str:
-    """Return the person of points [14, 2], annotated if `is_there`, or why it is left out."""
+def _make_person(image: str, number: int, points: np.ndarray, marked: np.ndarray) -> Person | str:
+    """Return the person of points [14, 2], of which `marked` [14] count, or why it is excluded."""
     joints = np.full((MPII.num_joints, 2), -1.0)
     annotated = np.zeros(MPII.num_joints, dtype=bool)
-    joints[TO_MPII], annotated[TO_MPII] = np.where(is_there[:, None], points, -1), is_there
+    joints[TO_MPII], annotated[TO_MPII] = np.where(marked[:, None], points, -1), marked
     for joint, ends in BETWEEN.items():
         if annotated[ends].all():
             joints[joint], annotated[joint] = joints[ends].mean(axis=0), True
     head = joints[[NECK, HEAD]]
-    if is_there.sum() < MIN_JOINTS:
+    if marked.sum() < MIN_JOINTS:
         return f"with fewer than {MIN_JOINTS} joints"
     if not annotated[[NECK, HEAD]].all():
         return "without neck or head top"

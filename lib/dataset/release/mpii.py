@@ -54,44 +54,46 @@ class Person:
 
 @dataclass
 class Release:
-    """The people of a release in its order, and how many were left out, by reason."""
+    """The people of a release in its order, and how many are excluded, by reason."""
 
     train: list[Person] = field(default_factory=list)
     test: list[Person] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+    excluded: Counter[str] = field(default_factory=Counter)
 
 
 def read_release(path: Path) -> Release:
     """Read the release's .mat file; UserError if it is missing, damaged or another file."""
-    root = next(_structs(read_mat(path).get("RELEASE")), None)
+    root = next(_structs(read_mat(path).get("RELEASE", 0)), None)
     if root is None:
         raise UserError(f"{path} has no struct RELEASE: pass MPII's mpii_human_pose_v1_u12_1.mat")
-    images = list(_structs(_get(root, "annolist")))
+    images = list(_structs(root, "annolist"))
     is_train, listed = (np.ravel(_get(root, name)) for name in ("img_train", "single_person"))
-    for name, values in (("img_train", is_train), ("single_person", listed)):
-        if len(values) != len(images):
-            raise UserError(
-                f"{path}: RELEASE has {len(images)} images in annolist and {len(values)} entries "
-                f"in {name}: download the release again"
-            )
+    if not len(images) == len(is_train) == len(listed):
+        raise UserError(
+            f"{path}: annolist, img_train and single_person have {len(images)}, {len(is_train)} "
+            f"and {len(listed)} entries: download the release again"
+        )
     release = Release()
-    for index, image in enumerate(images):
-        where = f"{path}: annolist({index + 1})"
-        _read_image(image, _number(is_train[index]) > 0, listed[index], release, where)
-    if not release.train:
-        raise UserError(f"{path} has no annotated training people: download the release again")
+    for image, train, entry in zip(images, is_train, listed, strict=True):
+        single = {_number(item) for item in np.ravel(entry)}
+        _read_image(image, _number(train) > 0, single, release)
     return release
 
 
-def _structs(value: Any) -> Iterator[np.void]:
-    """Yield each struct of a struct array or of a cell of structs; nothing for other values."""
-    if not isinstance(value, np.ndarray):
-        return
-    if value.dtype.names:
-        yield from value.ravel()
-    elif value.dtype == object:
-        for item in value.ravel():
-            yield from _structs(item)
+def _structs(value: Any, *names: str) -> Iterator[np.void]:
+    """Yield the structs of a struct array or of a cell of structs; nothing for other values.
+
+    With names, yield those in the field of the first name of each, and so on.
+    """
+    values = np.ravel(value)
+    if values.dtype == object:
+        for item in values:
+            yield from _structs(item, *names)
+    elif values.dtype.names and names:
+        for struct in values:
+            yield from _structs(_get(struct, names[0]), *names[1:])
+    elif values.dtype.names:
+        yield from values
 
 
 def _get(struct: np.void | None, name: str) -> np.ndarray:
@@ -101,10 +103,10 @@ def _get(struct: np.void | None, name: str) -> np.ndarray:
 
 def _number(value: Any) -> float:
     """Return the first number of a MATLAB value; nan if it is empty or text."""
-    array = np.asarray(value)
+    array = np.ravel(value)
     if array.size and array.dtype == object:
-        return _number(array.flat[0])
-    return float(array.flat[0]) if array.size and array.dtype.kind in "buif" else np.nan
+        return _number(array[0])
+    return float(array[0]) if array.size and array.dtype.kind in "buif" else np.nan
 
 
 def _numbers(struct: np.void | None, *names: str) -> tuple[float, ...] | None:
@@ -113,57 +115,48 @@ def _numbers(struct: np.void | None, *names: str) -> tuple[float, ...] | None:
     return numbers if np.isfinite(numbers).all() else None
 
 
-def _read_image(image: np.void, train: bool, listed: Any, release: Release, where: str) -> None:
-    """Add the people of an image; `listed` is its entry of single_person, which counts from 1."""
-    single = {_number(item) for item in np.ravel(listed)}
-    kind, people = ("training", release.train) if train else ("test", release.test)
+def _read_image(image: np.void, train: bool, single: set[float], release: Release) -> None:
+    """Add the people of an image; `single` is its entry of single_person, which counts from 1."""
+    split, people = ("training", release.train) if train else ("test", release.test)
     no_joints = np.zeros((JOINTS, 2)), np.zeros(JOINTS, dtype=bool)
-    for number, rect in enumerate(_structs(_get(image, "annorect")), start=1):
-        joints, annotated = _read_joints(rect, where) if train else no_joints
+    for number, rect in enumerate(_structs(image, "annorect"), start=1):
+        joints, annotated = _read_joints(rect) if train else no_joints
         if train and not annotated.any():
-            release.left_out["training people without joints"] += 1
+            release.excluded["training people without joints"] += 1
         elif not train and number not in single:
-            release.left_out["test people who are not in single_person"] += 1
-        elif person := _read_person(image, rect, joints, annotated, where):
+            release.excluded["test people who are not in single_person"] += 1
+        elif person := _read_person(image, rect, joints, annotated):
             people.append(person)
         else:
-            release.left_out[f"{kind} people without position or scale"] += 1
+            release.excluded[f"{split} people without image name, position or scale"] += 1
 
 
-def _read_joints(rect: np.void, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_joints(rect: np.void) -> tuple[np.ndarray, np.ndarray]:
     """Return joints [16, 2] and which are annotated [16], whether visible or occluded."""
     joints = np.full((JOINTS, 2), -1.0)
     annotated = np.zeros(JOINTS, dtype=bool)
-    for annopoints in _structs(_get(rect, "annopoints")):
-        for point in _structs(_get(annopoints, "point")):
-            numbers = _numbers(point, "x", "y", "id")
-            if numbers is None:
-                continue
-            x, y, joint = numbers
-            if joint not in range(JOINTS):
-                raise UserError(
-                    f"{where} has joint id {joint:g}, not 0 to {JOINTS - 1}: correct it"
-                )
-            joints[int(joint)] = x, y
-            annotated[int(joint)] = True
+    for point in _structs(rect, "annopoints", "point"):
+        numbers = _numbers(point, "x", "y", "id")
+        if numbers is not None and numbers[2] in range(JOINTS):
+            joint = int(numbers[2])
+            joints[joint], annotated[joint] = numbers[:2], True
     return joints, annotated
 
 
 def _read_person(
-    image: np.void, rect: np.void, joints: np.ndarray, annotated: np.ndarray, where: str
+    image: np.void, rect: np.void, joints: np.ndarray, annotated: np.ndarray
 ) -> Person | None:
-    """Return the person, None without position or scale; UserError without an image name."""
-    center = _numbers(next(_structs(_get(rect, "objpos")), None), "x", "y")
-    scale = _number(_get(rect, "scale"))
+    """Return the person, None without image name, position or scale."""
+    center = _numbers(next(_structs(rect, "objpos"), None), "x", "y")
+    scale, video = _number(_get(rect, "scale")), _number(_get(image, "vididx"))
+    name = np.ravel(_get(next(_structs(image, "image"), None), "name"))
     # x = -1 is MPII's sign of a missing position; a person of at most a pixel has no crop.
     if center is None or center[0] == -1 or not 1 < scale * PIXELS_PER_SCALE < np.inf:
         return None
-    name = np.ravel(_get(next(_structs(_get(image, "image")), None), "name"))
-    if name.dtype.kind != "U" or not name.size or not str(name[0]).strip():
-        raise UserError(f"{where} has people but no image.name: download the release again")
-    video = _number(_get(image, "vididx"))
+    if not name.size:
+        return None
     return Person(
-        image=str(name[0]).strip(),
+        image=str(name[0]),
         center=(center[0], center[1]),
         scale=scale,
         joints=joints,

@@ -26,8 +26,6 @@ from lib.utils.mat import write_mat
 # People of the published valid.json, of all annotated ones (bearpaw/pytorch-pose, issue 25).
 VALID_SHARE = 2958 / 28883
 
-SETS = ("train", "valid", "trainval", "test")
-
 Sets = dict[str, list[Person]]
 Log = Callable[[str], None]
 
@@ -48,44 +46,41 @@ def prepare(
 
     Writes annot/{train,valid,trainval,test}.json (test if the release has test people) and
     annot/gt_valid.mat, and links the images. `read` reads the .mat file. `valid` lists the people
-    to validate on, all others train; without it whole videos are drawn. `separate_images` removes
-    people from train who share an image with a person of valid, as in the published train.json.
-    `allow_missing` leaves out people whose image is missing. `overwrite` replaces existing
+    to validate on, all others train; without it whole videos are drawn. `separate_images` excludes
+    training people who share an image with a person of valid, as the published train.json does.
+    `allow_missing` excludes people whose image is missing. `overwrite` replaces existing
     annotation. `log` takes a line of the report. UserError, with nothing written, on bad input.
     """
     present = image_names(images)
-    link = out / ("images" if images.is_dir() else "images.zip")
+    link, annot = out / ("images" if images.is_dir() else "images.zip"), out / "annot"
     linked = link.exists() and link.samefile(images)
     if os.path.lexists(link) and not linked:
         raise UserError(f"{link} exists and is not {images}: remove it, or pass it as --images")
-    files = [gt_path_of(out, "valid"), *(annotation_path(out, name) for name in SETS)]
-    written = [path.name for path in files if os.path.lexists(path)]
-    if written and not overwrite:
-        raise UserError(f"{out / 'annot'} already has {', '.join(written)}: pass --overwrite")
+    if not overwrite and annot.exists() and any(annot.iterdir()):
+        raise UserError(f"{annot} is not empty: pass --overwrite")
     release = read(mat)
     chosen = split_by_video(release.train) if valid is None else match_people(release.train, valid)
     sets = _make_sets(release, chosen, separate_images, log)
     sets = _without_missing_images(sets, present, images, allow_missing, log)
-    _check_valid(sets["valid"], images, mat)
+    if not sets["valid"]:
+        raise UserError(f"{images} has no image of the people to validate on: correct --images")
     if valid is None:
         log(
             "warning: this validation split is our own, and its scores do not compare with "
             "published ones; --valid FILE uses the people of a valid.json"
         )
     try:
-        (out / "annot").mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         if not linked:
             link.symlink_to(images.resolve())
             log(f"linked {link} -> {images.resolve()}")
-        write_annotation(out, sets)
-        for name in set(SETS) - set(sets):
-            annotation_path(out, name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {out} ({error}): correct --out") from error
-    for reason, count in release.left_out.items():
-        log(f"left out: {count} {reason}")
+    write_annotation(out, sets)
+    for reason, count in release.excluded.items():
+        log(f"excluded: {count} {reason}")
     counts = ", ".join(f"{name} {len(people)}" for name, people in sets.items())
-    log(f"wrote {out / 'annot'}, people: {counts}")
+    log(f"wrote {annot}, people: {counts}")
 
 
 def split_by_video(people: Sequence[Person], share: float = VALID_SHARE) -> list[int]:
@@ -93,40 +88,39 @@ def split_by_video(people: Sequence[Person], share: float = VALID_SHARE) -> list
 
     The choice is the same for the same people, in any order of videos. A video is eligible only if
     all its people have a head box, which PCKh needs; people of unknown video never validate.
-    UserError if there are fewer than two videos.
+    UserError if there are fewer than two eligible videos.
     """
     videos: defaultdict[int, list[int]] = defaultdict(list)
     for index, person in enumerate(people):
         if person.video is not None:
             videos[person.video].append(index)
-    eligible = {
-        video: members
-        for video, members in videos.items()
-        if all(people[index].head_box for index in members)
-    }
-    if len(videos) < 2 or not eligible:
+    unscored = {person.video for person in people if not person.head_box}
+    eligible = videos.keys() - unscored
+    if len(eligible) < 2:
         raise UserError(
-            f"the release names {len(videos)} videos (vididx) of training people, "
-            f"{len(eligible)} with all head boxes, too few to split: pass --valid FILE"
+            f"the release has {len(eligible)} videos (vididx) of training people with head boxes, "
+            "too few to split: pass --valid FILE"
         )
     chosen: list[int] = []
     # Ordered by hash: as good as random, and the same on every machine.
     for video in sorted(eligible, key=lambda video: hashlib.sha256(b"%d" % video).digest()):
-        if len(chosen) + len(eligible[video]) <= share * len(people):
-            chosen += eligible[video]
-    return sorted(chosen) or min((len(members), members) for members in eligible.values())[1]
+        if not chosen or len(chosen) + len(videos[video]) <= share * len(people):
+            chosen += videos[video]
+    return sorted(chosen)
 
 
 def match_people(people: Sequence[Person], path: Path, tolerance: float = 1.0) -> list[int]:
     """Find the people of an annotation file (annot/valid.json); return their indices, in its order.
 
     People match by image and by the center of the box, which depends on position and scale, to
-    `tolerance` pixels. UserError if the file is damaged or one of its people is not in `people`.
+    `tolerance` pixels. Only people with a head box, which PCKh needs, match. UserError if the file
+    is damaged or one of its people is not in `people`.
     """
     listed = read_records(path, JOINTS, with_joints=False)
     by_image: defaultdict[str, dict[int, np.ndarray]] = defaultdict(dict)
     for index, person in enumerate(people):
-        by_image[person.image][index], _ = position_to_box(person.center, person.scale)
+        if person.head_box:
+            by_image[person.image][index], _ = position_to_box(person.center, person.scale)
     matched: list[int] = []
     unmatched: list[str] = []
     for record in listed:
@@ -140,8 +134,9 @@ def match_people(people: Sequence[Person], path: Path, tolerance: float = 1.0) -
             unmatched.append(record.image)
     if unmatched:
         raise UserError(
-            f"{path}: {len(unmatched)} of {len(listed)} people are not annotated training people "
-            f"of the release, or are listed twice, the first on {unmatched[0]}: remove them"
+            f"{path}: {len(unmatched)} of {len(listed)} people are not training people of the "
+            f"release with a head box, or are listed twice, the first on {unmatched[0]}: remove "
+            "them"
         )
     return matched
 
@@ -188,7 +183,7 @@ def _make_sets(release: Release, chosen: list[int], separate_images: bool, log: 
     if len(separate) < len(train):
         log(
             f"{len(train) - len(separate)} training people share an image with a person of valid: "
-            + ("left out of train" if separate_images else "--separate-images leaves them out")
+            + ("excluded" if separate_images else "--separate-images excludes them")
         )
     train = separate if separate_images else train
     sets = {"train": train, "valid": valid, "trainval": release.train}
@@ -207,21 +202,10 @@ def _without_missing_images(
     if not allow_missing:
         raise UserError(
             f"{images} lacks {len(missing)} of {len(needed)} images at its top, the first {first}: "
-            "add them, or pass --allow-missing to leave their people out"
+            "add them, or pass --allow-missing to exclude their people"
         )
-    log(f"left out: people on {len(missing)} missing images ({first}, ...)")
+    log(f"excluded: people on {len(missing)} missing images ({first}, ...)")
     return {
         name: [person for person in people if person.image in present]
         for name, people in sets.items()
     }
-
-
-def _check_valid(valid: list[Person], images: Path, mat: Path) -> None:
-    if not valid:
-        raise UserError(f"{images} holds no image of the people to validate on: correct --images")
-    for person in valid:
-        if not person.head_box:
-            raise UserError(
-                f"{mat}: a person on {person.image} at {person.center} is in the validation set "
-                "but has no head box, which PCKh needs: remove the person from --valid"
-            )

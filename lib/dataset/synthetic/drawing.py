@@ -25,7 +25,7 @@ _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """Colours (BGR) and clothes; `girth` multiplies the thickness of trunk and limbs."""
 
     skin: np.ndarray
@@ -39,11 +39,11 @@ class Look:
     girth: float
 
 
-def sample_look(rng: Generator, background: np.ndarray) -> Look:
+def sample_style(rng: Generator, background: np.ndarray) -> Style:
     """Sample colours and clothes that contrast with a background of that mean colour (BGR, [3])."""
     skin = np.array(SKINS[rng.integers(len(SKINS))]) + rng.normal(0, 6, 3)
     shirt = _sample_color(rng, [background, skin])
-    return Look(
+    return Style(
         skin=skin,
         hair=np.array(HAIRS[rng.integers(len(HAIRS))]) + rng.normal(0, 5, 3),
         shirt=shirt,
@@ -61,24 +61,32 @@ def draw_scene(
 ) -> np.ndarray:
     """Draw a person with background and occluders, uint8 [image_size, image_size, 3], BGR.
 
-    `origin` and `size` as in `draw_person`.
+    `origin` and `size` as in `draw_person`. Blur, exposure and noise are those of a camera.
     """
     image = draw_background(rng, image_size)
-    draw_person(image, pose, sample_look(rng, _mean_color(image)), origin, size)
-    draw_occluders(rng, image, origin, size)
-    return _photograph(rng, image)
+    draw_person(image, pose, sample_style(rng, _mean_color(image)), origin, size)
+    for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):  # occluders
+        center = origin + rng.normal(0, 2, 2) * size
+        color = _mean_color(image) + rng.normal(0, 45, 3)
+        _draw_shape(rng, image, center, size * rng.uniform(0.4, 1.4), color)
+    image = cv2.GaussianBlur(image, (0, 0), image_size / 112 * rng.uniform(0.25, 0.6))
+    grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(1, 5)
+    image = image * rng.uniform(0.85, 1.12) + rng.normal(0, 6) + grain
+    return image.clip(0, 255).astype(np.uint8)
 
 
-def draw_person(image: np.ndarray, pose: Pose, look: Look, origin: np.ndarray, size: float) -> None:
+def draw_person(
+    image: np.ndarray, pose: Pose, style: Style, origin: np.ndarray, size: float
+) -> None:
     """Draw a body into an image (uint8 [H, W, 3], BGR), far parts first and a little darker.
 
     `origin` is the pelvis (x, y, pixels), `size` the length of a head in pixels.
     """
     canvas = _Canvas(image, origin, size)
-    torso = _torso(pose, look)
-    parts = [(_depth(part), partial(_draw_part, canvas, part)) for part in _limbs(pose, look)]
-    parts.append((_depth(torso), partial(_draw_torso, canvas, torso, pose, look)))
-    parts.append((pose.joints[8:10, 2].mean(), partial(_draw_head, canvas, pose, look)))
+    torso = _torso(pose, style)
+    parts = [(_depth(part), partial(_draw_part, canvas, part)) for part in _limbs(pose, style)]
+    parts.append((_depth(torso), partial(_draw_torso, canvas, torso, pose, style)))
+    parts.append((pose.joints[8:10, 2].mean(), partial(_draw_head, canvas, pose, style)))
     parts.sort(key=lambda entry: -entry[0])
     farthest, nearest = parts[0][0], parts[-1][0]
     for depth, draw in parts:
@@ -101,14 +109,6 @@ def draw_background(rng: Generator, size: int) -> np.ndarray:
         noise = rng.normal(0, rng.uniform(2, 10), (cells, cells, 3)).astype(np.float32)
         image += cv2.resize(noise, (size, size))
     return image.clip(0, 255).astype(np.uint8)
-
-
-def draw_occluders(rng: Generator, image: np.ndarray, origin: np.ndarray, size: float) -> None:
-    """Draw up to two objects in front of a person whose pelvis is at `origin` (x, y, pixels)."""
-    for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):
-        center = origin + rng.normal(0, 2, 2) * size
-        color = _mean_color(image) + rng.normal(0, 45, 3)
-        _draw_shape(rng, image, center, size * rng.uniform(0.4, 1.4), color)
 
 
 def _mean_color(image: np.ndarray) -> np.ndarray:
@@ -134,50 +134,49 @@ def _hull(*spheres: tuple[np.ndarray, float]) -> np.ndarray:
     return np.stack([np.append(center, radius) for center, radius in spheres])
 
 
-def _torso(pose: Pose, look: Look) -> Part:
+def _torso(pose: Pose, style: Style) -> Part:
     """Return the trunk in trousers and shirt."""
     right_hip, left_hip, pelvis, thorax = pose.joints[[2, 3, 6, 7]]
     right, left = 0.75 * (right_hip - pelvis), 0.75 * (left_hip - pelvis)
-    waist, girth = pelvis - 0.45 * pose.chest[:, 1], look.girth
+    waist, girth = pelvis - 0.45 * pose.chest[:, 1], style.girth
     belt = ((waist + right, 0.25 * girth), (waist + left, 0.25 * girth))
     seat = ((pelvis + right, 0.3 * girth), (pelvis + left, 0.3 * girth))
     shoulders = ((thorax + 0.62 * (end - thorax), 0.26 * girth) for end in pose.joints[[12, 13]])
-    return [([_hull(*belt, *seat)], look.trousers), ([_hull(*belt, *shoulders)], look.shirt)]
+    return [([_hull(*belt, *seat)], style.trousers), ([_hull(*belt, *shoulders)], style.shirt)]
 
 
-def _limbs(pose: Pose, look: Look) -> Iterator[Part]:
+def _limbs(pose: Pose, style: Style) -> Iterator[Part]:
     """Yield all parts of a body except trunk and head."""
     thorax, neck, top = pose.joints[7:10]
     skull = (neck + top) / 2
-    yield [([_hull((thorax, 0.21), (skull, 0.19))], look.skin)]
-    if look.long_hair:
+    yield [([_hull((thorax, 0.21), (skull, 0.19))], style.skin)]
+    if style.long_hair:
         back = skull + 0.2 * pose.head[:, 2]
         hanging = thorax + pose.chest @ np.array([0, 0.1, 0.36])
-        yield [([_hull((back, 0.33), (hanging, 0.26))], look.hair)]
-    yield _arm(pose.joints[RIGHT_ARM], pose.fingers[0], look, watch=False)
-    yield _arm(pose.joints[LEFT_ARM], pose.fingers[1], look, watch=True)
-    yield _leg(pose.joints[RIGHT_LEG], pose.toes[0], look)
-    yield _leg(pose.joints[LEFT_LEG], pose.toes[1], look)
+        yield [([_hull((back, 0.33), (hanging, 0.26))], style.hair)]
+    yield _arm(pose.joints[RIGHT_ARM], pose.fingers[0], style, watch=False)
+    yield _arm(pose.joints[LEFT_ARM], pose.fingers[1], style, watch=True)
+    yield _leg(pose.joints[RIGHT_LEG], pose.toes[0], style)
+    yield _leg(pose.joints[LEFT_LEG], pose.toes[1], style)
 
 
-def _arm(joints: np.ndarray, fingers: np.ndarray, look: Look, watch: bool) -> Part:
+def _arm(joints: np.ndarray, fingers: np.ndarray, style: Style, watch: bool) -> Part:
     _, elbow, wrist = joints
-    radii = np.array([0.21, 0.16, 0.11]) * look.girth
-    upper_arm, forearm = _bones(joints, radii)
+    radii = np.array([0.21, 0.16, 0.11]) * style.girth
     hand = _hull((wrist, radii[2]), (fingers, 0.12))
-    sleeve = _cloth(joints, radii, look.sleeve)
-    layers = [([upper_arm, forearm, hand], look.skin), (sleeve, look.shirt)]
+    arm = ([*_bones(joints, radii), hand], style.skin)
+    layers = [arm, (_cloth(joints, radii, style.sleeve), style.shirt)]
     if watch:
         band = [(elbow + share * (wrist - elbow), radii[2] + 0.03) for share in (0.88, 0.98)]
         layers.append(([_hull(*band)], np.full(3, 35.0)))
     return layers
 
 
-def _leg(joints: np.ndarray, toes: np.ndarray, look: Look) -> Part:
-    radii = np.array([0.31, 0.21, 0.14]) * look.girth
-    leg = (_bones(joints, radii), look.skin)
-    trousers = (_cloth(joints, radii, look.trouser_leg), look.trousers)
-    shoe = ([_hull((joints[2], 0.17), (toes, 0.13))], look.shoes)
+def _leg(joints: np.ndarray, toes: np.ndarray, style: Style) -> Part:
+    radii = np.array([0.31, 0.21, 0.14]) * style.girth
+    leg = (_bones(joints, radii), style.skin)
+    trousers = (_cloth(joints, radii, style.trouser_leg), style.trousers)
+    shoe = ([_hull((joints[2], 0.17), (toes, 0.13))], style.shoes)
     # A shoe that points at the viewer occludes the hem of the trousers, otherwise the hem the shoe.
     return [leg, trousers, shoe] if toes[2] < joints[2, 2] else [leg, shoe, trousers]
 
@@ -236,14 +235,14 @@ def _draw_part(canvas: _Canvas, part: Part, light: float) -> None:
             canvas.fill_hull(centers - 0.2 * radii, radii * 0.5, color * light * 1.05 + 7)
 
 
-def _draw_torso(canvas: _Canvas, torso: Part, pose: Pose, look: Look, light: float) -> None:
+def _draw_torso(canvas: _Canvas, torso: Part, pose: Pose, style: Style, light: float) -> None:
     """Draw the trunk, and neckline, buttons and left pocket if the chest faces the viewer."""
     _draw_part(canvas, torso, light)
     if pose.chest[2, 2] < 0.2:
         return
-    contrast = look.shirt * 0.55 if look.shirt.mean() > 90 else look.shirt + 60
+    contrast = style.shirt * 0.55 if style.shirt.mean() > 90 else style.shirt + 60
     patches = (
-        ([[-0.2, -0.12], [0.2, -0.12], [0, 0.3]], look.skin),
+        ([[-0.2, -0.12], [0.2, -0.12], [0, 0.3]], style.skin),
         ([[-0.025, 0.3], [0.025, 0.3], [0.025, 1.35], [-0.025, 1.35]], contrast),
         ([[0.17, 0.45], [0.43, 0.45], [0.43, 0.75], [0.17, 0.75]], contrast),
     )
@@ -254,7 +253,7 @@ def _draw_torso(canvas: _Canvas, torso: Part, pose: Pose, look: Look, light: flo
         _fill(canvas.image, canvas.project(pose.joints[7] + front @ pose.chest.T), color * light)
 
 
-def _draw_head(canvas: _Canvas, pose: Pose, look: Look, light: float) -> None:
+def _draw_head(canvas: _Canvas, pose: Pose, style: Style, light: float) -> None:
     """Draw the head by ray casting: an ellipsoid with a face in front, hair above and behind."""
     size = canvas.size
     center = canvas.project(0.46 * pose.joints[8] + 0.54 * pose.joints[9])
@@ -271,12 +270,12 @@ def _draw_head(canvas: _Canvas, pose: Pose, look: Look, light: float) -> None:
     off_axis = (start**2).sum(axis=-1) - square * nearest**2  # squared distance from ray to center
     depth = np.sqrt((1 - off_axis).clip(0))
     ball = start - (nearest + depth / np.sqrt(square))[..., None] * along
-    color = _head_colors(ball, look, 0.35 * size) * (light * (0.8 + 0.2 * depth))[..., None]
+    color = _head_colors(ball, style, 0.35 * size) * (light * (0.8 + 0.2 * depth))[..., None]
     cover = ((1 - np.sqrt(off_axis)) * 0.4 * size + 0.5).clip(0, 1)[..., None]
     patch[:] = (patch * (1 - cover) + color * cover).clip(0, 255)
 
 
-def _head_colors(ball: np.ndarray, look: Look, sharpness: float) -> np.ndarray:
+def _head_colors(ball: np.ndarray, style: Style, sharpness: float) -> np.ndarray:
     """Return the colour of points [.., 3] of the head's unit ball; edges are 1/sharpness wide."""
 
     def blend(color: np.ndarray, over: np.ndarray, margin: np.ndarray) -> np.ndarray:
@@ -285,36 +284,27 @@ def _head_colors(ball: np.ndarray, look: Look, sharpness: float) -> np.ndarray:
 
     x, y, z = ball[..., 0], ball[..., 1], ball[..., 2]
     hair = np.maximum(z + 0.12, -y - 0.5) - 0.3 * (y - 0.5).clip(0)
-    color = blend(np.broadcast_to(look.skin, ball.shape), look.hair, hair)
+    color = blend(np.broadcast_to(style.skin, ball.shape), style.hair, hair)
     ears = 0.2 - np.sqrt((abs(x) - 1) ** 2 + (y - 0.05) ** 2 + z**2)
-    color = blend(color, look.skin * 0.9, ears)
+    color = blend(color, style.skin * 0.9, ears)
     in_front = np.where(z < 0, 0, -9)
     eyes = 0.15 - np.hypot(abs(x) - 0.4, 1.2 * (y + 0.1)) + in_front
     nose = 0.1 - np.hypot(x, 0.5 * (y - 0.15)) + in_front
     mouth = 0.1 - np.hypot(0.35 * x, y - 0.52) + in_front
     color = blend(color, np.array([30, 30, 35]), eyes)
-    color = blend(color, look.skin * 0.8, nose)
-    return blend(color, look.skin * 0.45 + np.array([20, 15, 65]), mouth)
+    color = blend(color, style.skin * 0.8, nose)
+    return blend(color, style.skin * 0.45 + np.array([20, 15, 65]), mouth)
 
 
 def _draw_shape(
     rng: Generator, image: np.ndarray, center: np.ndarray, radius: float, color: np.ndarray
 ) -> None:
     """Draw a disc, a slanted box or a post of about that radius (pixels)."""
-    kind = rng.choice(["disc", "box", "post"])
+    shape = rng.choice(["disc", "box", "post"])
     square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    outline = {"disc": _CIRCLE, "box": square, "post": square * [0.25, 5]}[kind]
-    angle = rng.normal(0, 0.05 if kind == "post" else 0.6)
+    outline = {"disc": _CIRCLE, "box": square, "post": square * [0.25, 5]}[shape]
+    angle = rng.normal(0, 0.05 if shape == "post" else 0.6)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     stretched = outline * [1, rng.uniform(0.5, 1.3)]
     for share, shade in ((1, 0.8), (0.88, 1)):
         _fill(image, center + radius * share * stretched @ turn, color * shade)
-
-
-def _photograph(rng: Generator, image: np.ndarray) -> np.ndarray:
-    """Add blur, exposure and noise of a camera."""
-    size = len(image)
-    image = cv2.GaussianBlur(image, (0, 0), size / 112 * rng.uniform(0.25, 0.6))
-    grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(1, 5)
-    image = image * rng.uniform(0.85, 1.12) + rng.normal(0, 6) + grain
-    return image.clip(0, 255).astype(np.uint8)

@@ -24,6 +24,7 @@ from lib.dataset.mpii import CENTER_SHIFT, annotation_path, ground_truth, gt_pat
 from lib.dataset.synthetic.drawing import draw_scene
 from lib.dataset.synthetic.pose import Pose, sample_pose
 from lib.utils.errors import UserError
+from lib.utils.files import read_json
 from lib.utils.mat import write_mat
 
 FORMAT = 2  # increases whenever the same seed draws other images
@@ -104,10 +105,17 @@ def make_synthetic(
     Files: images/<set>_<index>.jpg, annot/<set>.json, annot/gt_<set>.mat and annot/synthetic.json
     with the settings. `workers` processes draw (0: this one); the files are the same for any
     number. They are written to a temporary folder, which is then renamed. Existing data with the
-    same settings is kept, and False returned. UserError: other synthetic data exists and
-    `overwrite` is not set, `root` has other content, or it cannot be written.
+    same settings is kept, and False returned. UserError: a value is impossible, other synthetic
+    data exists and `overwrite` is not set, `root` has other content, or it cannot be written.
     """
-    settings = _check_settings(counts, seed, image_size)
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"set {name}: the number of people must be at least 1, not {count}")
+    if seed < 0:
+        raise UserError(f"the seed must be at least 0, not {seed}")
+    if image_size < MIN_IMAGE_SIZE:
+        raise UserError(f"images must have at least {MIN_IMAGE_SIZE} pixels, not {image_size}")
+    settings = {"format": FORMAT, "seed": seed, "image_size": image_size, "counts": dict(counts)}
     root = root.resolve()
     try:
         if _exists(root, settings, overwrite):
@@ -128,37 +136,20 @@ def make_synthetic(
     return True
 
 
-def _check_settings(counts: Mapping[str, int], seed: int, image_size: int) -> dict[str, Any]:
-    """Return the content of annot/synthetic.json; UserError names the value that is impossible."""
-    for name, count in counts.items():
-        if not name.isidentifier():
-            raise UserError(f"set {name!r}: the name must consist of letters, digits and _")
-        if count < 1:
-            raise UserError(f"set {name}: the number of people must be at least 1, not {count}")
-    if seed < 0:
-        raise UserError(f"the seed must be at least 0, not {seed}")
-    if image_size < MIN_IMAGE_SIZE:
-        raise UserError(f"images must have at least {MIN_IMAGE_SIZE} pixels, not {image_size}")
-    return {"format": FORMAT, "seed": seed, "image_size": image_size, "counts": dict(counts)}
-
-
 def _exists(root: Path, settings: dict[str, Any], overwrite: bool) -> bool:
     """Whether `root` has the people of these settings; UserError if it may not be replaced."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    if not root.exists() or not any(root.iterdir()):
         return False
-    try:
-        existing = json.loads((root / "annot" / "synthetic.json").read_text())
-    except (OSError, ValueError):
-        raise UserError(f"{root} is not a folder of synthetic people: choose another one") from None
-    images = sum(1 for _ in (root / "images").glob("*.jpg"))
-    if existing == settings and images == sum(settings["counts"].values()):
-        return True
-    if not overwrite:
+    file = root / "annot" / "synthetic.json"
+    if not file.is_file():
+        raise UserError(f"{root} is not a folder of synthetic people: choose another one")
+    is_same = read_json(file) == settings
+    if not is_same and not overwrite:
         raise UserError(
-            f"{root} has synthetic people of other settings, or only some of them: "
-            "choose another folder or pass --overwrite"
+            f"{root} has synthetic people of other settings: choose another folder or pass "
+            "--overwrite"
         )
-    return False
+    return is_same
 
 
 def _write(root: Path, settings: dict[str, Any], workers: int) -> None:

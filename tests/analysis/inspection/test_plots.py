@@ -62,7 +62,7 @@ def test_every_joint_and_stage_has_a_plot(skeleton: Skeleton, small_cfg: MakeCfg
     drawn = plots(inspected(small_cfg, skeleton, JOINT_HOPS=2, PRUNE="connection"))
     joints = {f"attention_{j:02d}_{name}.png" for j, name in enumerate(skeleton.names)}
     stages = {"stage_1.png", "stage_2.png"}
-    assert set(drawn) == {"person.png", "joint_mask.png"} | stages | joints
+    assert set(drawn) == {"person.png"} | stages | joints
     dense = plots(inspected(small_cfg, skeleton, JOINT_DEPTH=0, PRUNE="none"))
     assert set(dense) == {"person.png"} | joints
     for image in (*drawn.values(), *dense.values()):

@@ -1,5 +1,6 @@
 """Plots show the numbers of the runs; a run has the same style in all plots."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from matplotlib.figure import Figure
 
 from lib.analysis.runs.plots import draw_runs
 from lib.analysis.runs.read import Run, read_run, read_runs
+from lib.core import training_checkpoint
 from lib.dataset import DATASETS, DatasetSpec, PoseDataset
 from lib.dataset.predictions import Predictions
 from lib.metrics import METRICS, Metric
 from lib.metrics.pckh import PCKh
+from lib.utils.checkpoint import save_checkpoint
 from lib.utils.plot import line_style
 
 MakeRun = Callable[..., Path]
@@ -94,9 +97,15 @@ def test_the_training_plot_shows_the_plotted_scores_of_the_metric(make_run: Make
     folder = make_run(epochs=6)
     labels = [axes.get_ylabel() for axes in draw_runs([read_run(folder)])["training"].axes]
     assert labels == [*PCKh.plotted.values(), "training loss", "learning rate"]
-    (folder / "results.json").unlink()  # the metric is unknown: every score
-    figure = draw_runs([read_run(folder)])["training"]
-    assert {"Mean", "Ankle", "training loss"} <= {axes.get_ylabel() for axes in figure.axes}
+    config = json.loads((folder / "results.json").read_text())["config"]
+    (folder / "results.json").unlink()
+    figure = draw_runs([read_run(folder)])["training"]  # the metric is unknown
+    assert [axes.get_ylabel() for axes in figure.axes] == ["training loss", "learning rate"]
+    content = {"format": training_checkpoint.FORMAT, "provenance": {"config": config}}
+    save_checkpoint(content, folder / "checkpoint.pth")
+    untested = draw_runs([read_run(folder)])
+    assert [axes.get_ylabel() for axes in untested["training"].axes] == labels
+    assert list(untested) == ["training"]
     assert panel(figure, "training loss").get_yscale() == "log"
     assert panel(figure, "learning rate").get_yscale() == "linear"
 
@@ -107,7 +116,7 @@ def test_plots_take_all_names_and_limits_from_the_metric(
     monkeypatch.setitem(METRICS, "distance", MeanDistance())
     monkeypatch.setitem(DATASETS, "toy", DatasetSpec(metric="distance"))
     run = read_run(make_run(dataset_name="toy"))
-    assert run.notes == ()
+    assert not run.notes
     figures = draw_runs([run])
     assert panel(figures["training"], "distance (pixels)").lines
     (accuracy,) = figures["accuracy"].axes
@@ -120,4 +129,4 @@ def test_plots_take_all_names_and_limits_from_the_metric(
 
 def test_without_data_nothing_is_drawn() -> None:
     assert draw_runs([]) == {}
-    assert draw_runs([Run(Path("a"), "a", {}, None, None, None, ())]) == {}
+    assert draw_runs([Run(Path("a"), "a")]) == {}

@@ -23,7 +23,7 @@ EditJson = Callable[[Path, Callable[[Any], Any]], None]
 
 def test_complete_run_is_read(make_run: MakeRun) -> None:
     run = read_run(make_run())
-    assert run.notes == ()
+    assert not run.notes
     assert run.history["loss"] == pytest.approx({1: 1, 2: 1 / 2, 3: 1 / 3})  # by epochs done
     assert run.metric is not None
     assert run.evaluation is not None
@@ -34,7 +34,7 @@ def test_complete_run_is_read(make_run: MakeRun) -> None:
 
 def test_rate_of_older_histories_is_the_learning_rate(tmp_path: Path) -> None:
     path = tmp_path / "history.json"
-    path.write_text('[{"epoch": 0, "rate": 0.1, "note": "text"}, {"epoch": 1, "lr": null}]')
+    path.write_text('[{"epoch": 0, "rate": 0.1}, {"epoch": 1, "lr": null}]')
     history = read_history(path)
     assert list(history) == ["lr"]
     assert history["lr"][1] == 0.1
@@ -59,7 +59,7 @@ def test_folders_without_a_run_are_reported_and_runs_read_once(
         ("results.json", b"[]", "must be an object", ["training"]),
         ("results.json", b'{"config": "A: ["}', "`config`", ["training"]),
         ("history.json", b'{"a": 1}', "must be a list", ["accuracy", "errors"]),
-        ("history.json", b'[{"epoch": "one"}]', "`epoch`", ["accuracy", "errors"]),
+        ("history.json", b'[{"epoch": "one", "loss": 1}]', "`epoch`", ["accuracy", "errors"]),
         ("pred.mat", None, "no such file", ["training"]),
         ("pred.mat", b"none", "cannot be read", ["training"]),
     ],

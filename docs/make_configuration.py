@@ -1,15 +1,17 @@
 """Generates docs/configuration.md from the comments of `lib/config/default.py`.
 
-`python -m lib.config.reference > docs/configuration.md`
+`python docs/make_configuration.py > docs/configuration.md`
 """
 
 import ast
+import inspect
 import io
 import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+from lib.config.default import get_cfg
 from lib.utils.text import markdown_table
 
 _INTRODUCTION = """# Configuration
@@ -18,7 +20,7 @@ All keys with their defaults. A YAML file (`--cfg FILE`) changes the defaults, a
 on the command line change the file, as in `TRAIN.LR 0.0005`. A file can extend another one with
 `BASE: other.yaml`, relative to itself. Sizes are [width, height].
 
-This page is generated: `python -m lib.config.reference > docs/configuration.md`."""
+This page is generated: `python docs/make_configuration.py > docs/configuration.md`."""
 
 
 def read_entries(source: str) -> Iterator[tuple[str, str, str]]:
@@ -38,7 +40,7 @@ def reference() -> str:
     """Return the page: one table per section, the keys without a section first."""
     titles = {"": "Output and devices"}
     rows: dict[str, list[list[str]]] = {"": []}
-    source = Path(__file__).with_name("default.py").read_text()
+    source = Path(inspect.getfile(get_cfg)).read_text()
     for key, default, meaning in read_entries(source):
         if default == "Node()":
             titles[key], rows[key] = f"{key}: {meaning}", []
