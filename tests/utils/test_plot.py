@@ -1,4 +1,4 @@
-"""Lines of a plot can be told apart, and figures are written whole."""
+"""Line styles differ, names fit, and figures are written completely."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_names_are_all_shown_inside_the_figure(names: list[str]) -> None:
     assert box.x0 >= 0
     assert box.x1 <= image.shape[1]
     assert box.y0 >= axes.get_window_extent().y1
-    assert axes.get_window_extent().height > 300  # of 600: names take little height from the axes
+    assert axes.get_window_extent().height > 300  # of 600: the names are small
 
 
 def test_figures_go_to_a_folder_an_image_or_pages(tmp_path: Path) -> None:

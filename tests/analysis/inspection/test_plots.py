@@ -1,4 +1,4 @@
-"""The plots show what the numbers say."""
+"""The plots of an inspection show its numbers."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,7 +58,7 @@ def test_the_patch_with_the_largest_weight_is_the_brightest(small_cfg: MakeCfg) 
 
 
 @pytest.mark.parametrize("skeleton", [MPII, COCO])
-def test_every_joint_and_stage_has_its_plot(skeleton: Skeleton, small_cfg: MakeCfg) -> None:
+def test_every_joint_and_stage_has_a_plot(skeleton: Skeleton, small_cfg: MakeCfg) -> None:
     drawn = plots(inspected(small_cfg, skeleton, JOINT_HOPS=2, PRUNE="connection"))
     joints = {f"attention_{j:02d}_{name}.png" for j, name in enumerate(skeleton.names)}
     stages = {"stage_1.png", "stage_2.png"}

@@ -1,4 +1,4 @@
-"""Runs are read as far as possible, and what is missing is reported in one line."""
+"""Runs are read as far as possible; a missing or bad file is reported in one line."""
 
 import json
 import math
@@ -78,7 +78,7 @@ def test_bad_file_is_reported_and_the_rest_drawn(
     assert list(draw_runs([run])) == drawn
 
 
-def test_predictions_that_give_other_scores_are_not_drawn(
+def test_predictions_that_do_not_match_the_scores_are_not_drawn(
     make_run: MakeRun, edit_json: EditJson
 ) -> None:
     folder = make_run()
@@ -95,7 +95,7 @@ def test_set_without_annotation_has_no_score(make_run: MakeRun, edit_json: EditJ
     assert "no annotation" in read_run(folder).notes[0]
 
 
-def test_data_dir_replaces_that_of_the_run(
+def test_data_dir_replaces_the_one_of_the_run(
     make_run: MakeRun, edit_json: EditJson, people: Path
 ) -> None:
     folder = make_run()
@@ -105,7 +105,7 @@ def test_data_dir_replaces_that_of_the_run(
     assert read_run(folder, data_dir=str(people.parent)).evaluation is not None
 
 
-def test_runs_tested_on_other_people_are_marked(make_run: MakeRun) -> None:
+def test_runs_tested_on_other_people_are_labelled(make_run: MakeRun) -> None:
     folders = [make_run("one"), make_run("two"), make_run("other", data="b")]
     runs, notes = read_runs(folders[:2])
     assert [run.name for run in runs] == ["one", "two"]
@@ -124,11 +124,11 @@ def test_runs_of_different_metrics_are_not_drawn_together(
     monkeypatch.setitem(METRICS, "other", Other())
     monkeypatch.setitem(DATASETS, "toy", DatasetSpec(metric="other"))
     with pytest.raises(UserError, match="different metrics"):
-        read_runs([make_run("a"), make_run("b", kind="toy")])
+        read_runs([make_run("a"), make_run("b", dataset_name="toy")])
 
 
 @pytest.mark.filterwarnings("error")
-def test_what_is_not_finite_is_left_out(make_run: MakeRun, edit_json: EditJson) -> None:
+def test_values_that_are_not_finite_are_not_drawn(make_run: MakeRun, edit_json: EditJson) -> None:
     folder = make_run()
     edit_json(folder / "history.json", lambda content: content[1].update(loss=None, Mean=math.inf))
     figure = draw_runs([read_run(folder)])["training"]
