@@ -27,7 +27,7 @@ lint: install
 
 # One single-threaded process per core.
 unit: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
 
 # Several minutes of killed processes, damaged files and hostile input.
 torture: install

@@ -1,13 +1,15 @@
 """Fixtures of all tests, and a guard against the `lib` of another checkout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from desk import Desk, open_desk
 from yacs.config import CfgNode
 
 import lib
 from lib.config import get_cfg
+from lib.dataset.synthetic.people import make_synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,7 +29,22 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small synthetic data set: 20 people to train on, 6 to test on."""
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    make_synthetic(root, {"train": 20, "valid": 6}, seed=0, image_size=64)
+    return root
+
+
 @pytest.fixture
+def desk(tmp_path: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+    """A folder with a copy of `people` and a small configuration, to run commands on."""
+    with open_desk(tmp_path, people, capsys) as desk:
+        yield desk
+
+
+@pytest.fixture(scope="session")
 def small_cfg() -> Callable[..., CfgNode]:
     """Build the configuration of a small network; overrides by key of MODEL or SPARSITY.
 

@@ -50,9 +50,7 @@ def assert_same(one: list[Person], other: list[Person]) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"rgb": False, "flip": False, "refine": False}])
-def test_it_predicts_the_joints_that_the_tester_predicts(
-    make: Make, shared: Path, options: dict
-) -> None:
+def test_predictions_equal_those_of_the_tester(make: Make, shared: Path, options: dict) -> None:
     cfg, file = make(PRUNE="token")
     cfg.DATASET.ROOT, cfg.DATASET.TEST_SET = str(shared / "data/mpii"), "sample"
     cfg.DATASET.COLOR_RGB = options.get("rgb", True)
@@ -60,7 +58,7 @@ def test_it_predicts_the_joints_that_the_tester_predicts(
     cfg.TEST.POST_PROCESS = options.get("refine", True)
     predictor = Predictor(cfg, file, CPU)
     tester = testing.Tester(cfg, Distributed(CPU))
-    wanted = tester.predict_with(predictor._run)
+    expected = tester.predict_with(predictor._run)
     records = tester.dataset.records
     assert len(records) == 5
     images = []
@@ -70,10 +68,10 @@ def test_it_predicts_the_joints_that_the_tester_predicts(
         box = [*(record.center - (size - 1) / 2), *size]
         images.append((read_image(shared / "data/mpii/images" / record.image), [box]))
     people = [person for result in predictor.stream(images) for person in result]
-    spread = np.ptp(wanted.joints, axis=1).min()
-    assert spread > 10  # not all joints at one position
-    np.testing.assert_allclose([p.joints for p in people], wanted.joints, rtol=0, atol=1e-3)
-    np.testing.assert_allclose([p.scores for p in people], wanted.scores, rtol=0, atol=1e-6)
+    extent = np.ptp(expected.joints, axis=1).min()
+    assert extent > 10  # not all joints at one position
+    np.testing.assert_allclose([p.joints for p in people], expected.joints, rtol=0, atol=1e-3)
+    np.testing.assert_allclose([p.scores for p in people], expected.scores, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 16])
@@ -81,12 +79,10 @@ def test_batches_across_images_agree_with_single_calls(make: Make, batch_size: i
     cfg, file = make()
     cfg.TEST.POST_PROCESS = False  # DARK amplifies rounding errors of random heatmaps
     predictor = Predictor(cfg, file, CPU)
-    draw = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     images = []
     for index, people in enumerate((1, 0, 0, 4, 2, 7, 0, 1, 0)):
-        boxes = np.column_stack(
-            [draw.uniform(0, 40, (people, 2)), draw.uniform(20, 60, (people, 3))]
-        )
+        boxes = np.column_stack([rng.uniform(0, 40, (people, 2)), rng.uniform(20, 60, (people, 3))])
         images.append((image(seed=index), boxes))
     many = list(predictor.stream(images, batch_size))
     assert [len(people) for people in many] == [1, 0, 0, 4, 2, 7, 0, 1, 0]
@@ -97,18 +93,18 @@ def test_batches_across_images_agree_with_single_calls(make: Make, batch_size: i
 def test_images_wait_only_until_their_batch_is_full(make: Make) -> None:
     cfg, file = make()
     predictor = Predictor(cfg, file, CPU)
-    taken = []
+    consumed = []
 
     def images():  # noqa: ANN202
         for index in range(6):
-            taken.append(index)
+            consumed.append(index)
             yield image(seed=index), None
 
     results = predictor.stream(images(), 2)
     next(results)
-    assert taken == [0, 1]
+    assert consumed == [0, 1]
     next(results)
-    assert taken == [0, 1]
+    assert consumed == [0, 1]
 
 
 def test_large_images_do_not_wait_until_a_batch_is_full(
@@ -149,7 +145,7 @@ def test_joints_move_with_the_image(make: Make) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (20, 20_000), (20_000, 20)])
-def test_images_may_have_any_shape(make: Make, shape: tuple[int, int]) -> None:
+def test_images_of_extreme_shapes_are_processed(make: Make, shape: tuple[int, int]) -> None:
     cfg, file = make()
     (person,) = Predictor(cfg, file, CPU)(np.zeros((*shape, 3), np.uint8))
     assert np.isfinite(person.joints).all()
@@ -175,7 +171,7 @@ def test_malformed_images_and_boxes_are_refused(
         Predictor(*make(), CPU)(pixels, boxes)
 
 
-def test_the_configuration_may_be_a_file_and_files_are_checked(make: Make, tmp_path: Path) -> None:
+def test_the_configuration_can_be_a_file_and_files_are_checked(make: Make, tmp_path: Path) -> None:
     cfg, file = make()
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump({"MODEL": yaml.safe_load(cfg.MODEL.dump())}))

@@ -112,7 +112,7 @@ def restore(
         if len(generators) == distributed.world_size:
             restore_random_states(generators[distributed.rank], distributed.device)
         else:
-            log.warning("%s: another number of processes; drop path differs", path)
+            log.warning("%s: other number of processes, drop-path random state not restored", path)
     return progress
 
 

@@ -1,4 +1,4 @@
-"""Counted multiply-adds are those of the formulas, for every network."""
+"""Counted multiply-adds equal the formulas."""
 
 from collections.abc import Callable
 
@@ -25,24 +25,24 @@ def test_a_network_without_attention_is_counted() -> None:
 
 
 @pytest.mark.parametrize("prune", ["none", "connection", "token"])
-def test_layers_cost_what_the_formula_says(prune: str, small_cfg: MakeCfg) -> None:
+def test_the_count_equals_the_formula(prune: str, small_cfg: MakeCfg) -> None:
     model = build_model(small_cfg(PRUNE=prune))
     macs = 1e9 * count_macs(model, SIZE)
     alive = [24, 24, 17, 17, 12] if prune == "token" else [24] * 5  # before each layer
     for layer, visual in enumerate(alive):
         n = JOINTS + visual
-        queries = JOINTS if layer == 4 else n
-        attention = 2 * n * DIM**2 + 2 * queries * DIM**2 + 2 * queries * n * DIM
+        num_queries = JOINTS if layer == 4 else n
+        attention = 2 * n * DIM**2 + 2 * num_queries * DIM**2 + 2 * num_queries * n * DIM
         if prune == "token" and layer in (1, 3):
             attention += JOINTS * n * DIM  # the weights that choose the tokens
-            queries = JOINTS + alive[layer + 1]
-        mlp = queries * 2 * DIM * 3 * DIM
+            num_queries = JOINTS + alive[layer + 1]
+        mlp = num_queries * 2 * DIM * 3 * DIM
         macs -= attention + mlp
     model.transformer.forward = lambda tokens, num_joints, *_: tokens[:, :num_joints]
     assert macs == pytest.approx(1e9 * count_macs(model, SIZE))  # of everything else
 
 
-def test_counting_leaves_weights_and_mode(small_cfg: MakeCfg) -> None:
+def test_counting_changes_neither_weights_nor_mode(small_cfg: MakeCfg) -> None:
     model = build_model(small_cfg())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     count_macs(model, SIZE)

@@ -1,8 +1,10 @@
-"""The training step: micro-batches, clipping, weight average, loss scaling, non-finite values."""
+"""Training steps: micro-batches, clipping, averaging, scaling, and steps that are skipped."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -36,10 +38,10 @@ def make(small_cfg: Callable[..., CfgNode]) -> Make:
 
 
 def batch(people: int = 6) -> dict[str, torch.Tensor]:
-    draw = torch.Generator().manual_seed(people)
+    generator = torch.Generator().manual_seed(people)
     return {
-        "image": torch.randint(0, 256, (people, 48, 64, 3), dtype=torch.uint8, generator=draw),
-        "joints": torch.rand(people, 16, 2, generator=draw) * torch.tensor([60.0, 40.0]),
+        "image": torch.randint(0, 256, (people, 48, 64, 3), dtype=torch.uint8, generator=generator),
+        "joints": torch.rand(people, 16, 2, generator=generator) * torch.tensor([60.0, 40.0]),
         "visible": torch.ones(people, 16),
         "index": torch.arange(people),
     }
@@ -50,7 +52,7 @@ def weights(state: TrainState) -> dict[str, torch.Tensor]:
 
 
 def change(state: TrainState, people: int = 6) -> float:
-    """How far a step moves the weights."""
+    """Take a step; return by how much it changes the weights (norm)."""
     before = [weight.detach().clone() for weight in state.model.parameters()]
     state.step(batch(people))
     after = state.model.parameters()
@@ -81,7 +83,7 @@ def test_frozen_norms_keep_their_statistics_and_train(make: Make) -> None:
         assert not torch.equal(gain, norm.weight)
 
 
-def test_only_a_long_gradient_is_clipped(make: Make) -> None:
+def test_only_large_gradients_are_clipped(make: Make) -> None:
     unclipped = change(make())
     assert change(make(CLIP_GRAD=unclipped / 4)) == pytest.approx(unclipped / 4, rel=1e-3)
     assert change(make(CLIP_GRAD=unclipped * 4)) == pytest.approx(unclipped, rel=1e-5)
@@ -163,10 +165,6 @@ def test_a_skipped_step_counts_but_its_loss_does_not(make: Make) -> None:
 
 
 def test_random_states_are_restored(tmp_path: Path) -> None:
-    import random
-
-    import numpy as np
-
     def draw() -> list[float]:
         return [torch.rand(1).item(), float(np.random.rand()), random.random()]  # noqa: NPY002
 
@@ -184,7 +182,7 @@ def test_fp16_tolerates_overflows_until_the_scale_is_1(make: Make) -> None:
     state = make(PRECISION="fp16")
     state.network.head[1].weight.register_hook(lambda grad: grad * float("nan"))
     overflows = 0
-    with pytest.raises(NotFiniteError, match=r"head\.1\.weight"):  # noqa: PT012 - until it does
+    with pytest.raises(NotFiniteError, match=r"head\.1\.weight"):  # noqa: PT012 - in one of the steps
         for _ in range(40):
             state.step(batch(2))
             overflows += 1

@@ -1,4 +1,4 @@
-"""A small data set in MPII's layout, and the checks that the tests of data sets share."""
+"""A small data set in MPII's layout, and checks that several tests of data sets use."""
 
 import json
 import zipfile

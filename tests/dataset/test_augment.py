@@ -1,4 +1,4 @@
-"""Augmentation follows the family's rules and depends on its generator only."""
+"""Augmentation follows HRNet's rules and depends on its generator only."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_default_settings_change_nothing() -> None:
     assert numbers(still) == numbers(VIEW)
 
 
-def test_scale_rotation_and_mirror_are_spread_as_in_the_family() -> None:
+def test_scale_rotation_and_mirroring_have_hrnets_distribution() -> None:
     drawn = views(Augmentation(0.25, 30.0, True))
     change = np.array([view.scale / VIEW.scale for view in drawn])
     np.testing.assert_array_equal(change[:, 0], change[:, 1])
@@ -103,10 +103,10 @@ def test_joints_at_one_point_still_have_a_crop() -> None:
         assert np.isfinite(view.matrix((64, 64))).all()
 
 
-def test_mirrored_view_is_the_family_s() -> None:
+def test_a_mirrored_view_equals_hrnets() -> None:
     """Mirror image and center, then rotate by the opposite angle."""
     view = View(VIEW.center, VIEW.scale, rotation=20.0, mirrored=True)
     mirrored_center = (399 - VIEW.center[0], VIEW.center[1])  # in an image 400 wide
-    family = crop_matrix(mirrored_center, VIEW.scale, -20.0, (64, 48))
-    expected = transform_points(np.array([399, 0]) + JOINTS * (-1, 1), family)
+    hrnet = crop_matrix(mirrored_center, VIEW.scale, -20.0, (64, 48))
+    expected = transform_points(np.array([399, 0]) + JOINTS * (-1, 1), hrnet)
     np.testing.assert_allclose(transform_points(JOINTS, view.matrix((64, 48))), expected, atol=1e-9)

@@ -1,5 +1,6 @@
-"""Images of folders and zip files: read, decoded, and named in errors."""
+"""Images are read from folders, zip files and single files, decoded, and named in errors."""
 
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from lib.dataset.images import ImageFolder, ImageZip, decode_image
+from lib.dataset.images import ImageFolder, ImageZip, decode_image, read_image
+from lib.utils.errors import UserError
 
 
 def test_zip_and_folder_give_the_same_bytes(root: Path) -> None:
@@ -65,3 +68,71 @@ def test_images_are_decoded_to_bgr_as_stored() -> None:
         assert image.shape == (10, 20, 3)
         assert (image.mean((0, 1)) > (-1, -1, 250)).all()
         assert (image.mean((0, 1)) < (5, 5, 256)).all()
+
+
+WIDTH, HEIGHT = 80, 60
+
+
+def smooth_image() -> np.ndarray:
+    small = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
+    return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+
+
+def encoded(source: Image.Image, file_format: str, **options: object) -> bytes:
+    memory = io.BytesIO()
+    source.save(memory, file_format, **options)
+    return memory.getvalue()
+
+
+def oriented(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[274] = orientation
+    return exif
+
+
+def sixteen_bits() -> bytes:
+    return cv2.imencode(".png", smooth_image()[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+
+
+RGB = Image.fromarray(smooth_image())
+GRAY = np.asarray(RGB.convert("L"))[..., None].repeat(3, 2)
+KINDS: dict[str, tuple[Callable[[], bytes], np.ndarray, float]] = {
+    "png": (lambda: encoded(RGB, "PNG"), smooth_image(), 0),
+    "jpeg": (lambda: encoded(RGB, "JPEG", quality=98), smooth_image(), 4),
+    "gray": (lambda: encoded(RGB.convert("L"), "PNG"), GRAY, 0),
+    "gray jpeg": (lambda: encoded(RGB.convert("L"), "JPEG", quality=98), GRAY, 4),
+    "16 bits": (sixteen_bits, smooth_image(), 0),
+    "rgba": (lambda: encoded(RGB.convert("RGBA"), "PNG"), smooth_image(), 0),
+    "cmyk jpeg": (lambda: encoded(RGB.convert("CMYK"), "JPEG", quality=98), smooth_image(), 4),
+    "cmyk tiff": (lambda: encoded(RGB.convert("CMYK"), "TIFF"), smooth_image(), 4),
+    "rotated": (lambda: encoded(RGB, "PNG", exif=oriented(6)), np.rot90(smooth_image(), -1), 0),
+    "rotated jpeg": (
+        lambda: encoded(RGB, "JPEG", quality=98, exif=oriented(3)), np.rot90(smooth_image(), 2), 4,
+    ),
+    "mirrored": (lambda: encoded(RGB, "PNG", exif=oriented(2)), smooth_image()[:, ::-1], 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_of_every_kind_are_read_as_image_viewers_show_them(kind: str, tmp_path: Path) -> None:
+    make, expected, tolerance = KINDS[kind]
+    (tmp_path / "a").write_bytes(make())
+    decoded = read_image(tmp_path / "a")
+    assert (decoded.dtype, decoded.shape) == (np.uint8, expected.shape)
+    assert np.abs(decoded.astype(int) - expected).mean() <= tolerance
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no image", encoded(RGB, "PNG")[:3000], encoded(RGB, "JPEG")[:400]]
+)
+def test_a_damaged_image_is_an_error(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=r"broken\.jpg"):
+        read_image(tmp_path / "broken.jpg")
+
+
+def test_an_unreadable_image_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.jpg"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(UserError, match="directory"):
+        read_image(tmp_path)

@@ -97,10 +97,12 @@ def test_order_depends_on_seed_and_epoch() -> None:
 
 @pytest.mark.parametrize(("length", "world_size"), [(23, 4), (8, 2), (3, 5)])
 def test_processes_split_the_samples(length: int, world_size: int) -> None:
-    parts = [EpochBatchSampler(length, 2, rank=r, world_size=world_size) for r in range(world_size)]
-    indices = [[index for batch in part for _, index in batch] for part in parts]
-    assert len({len(part) for part in indices}) == 1
-    assert {index for part in indices for index in part} == set(range(length))
+    samplers = [
+        EpochBatchSampler(length, 2, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    indices = [[index for batch in sampler for _, index in batch] for sampler in samplers]
+    assert len({len(own) for own in indices}) == 1
+    assert {index for own in indices for index in own} == set(range(length))
 
 
 @pytest.mark.parametrize("world_size", [1, 3, 9])
@@ -110,8 +112,8 @@ def test_a_test_has_every_sample_once_and_in_order(cfg: CfgNode, world_size: int
     assert [index for order in orders for index in order] == list(range(7))
 
 
-def test_a_step_of_all_processes_is_one_of_a_single_process() -> None:
+def test_the_shares_of_all_processes_make_the_batch_of_one() -> None:
     """The micro-batches that one process accumulates are those of the other processes."""
     alone = list(EpochBatchSampler(24, 8, seed=3))
-    parts = [list(EpochBatchSampler(24, 4, seed=3, rank=rank, world_size=2)) for rank in range(2)]
-    assert [a + b for a, b in zip(*parts, strict=True)] == alone
+    shares = [list(EpochBatchSampler(24, 4, seed=3, rank=rank, world_size=2)) for rank in range(2)]
+    assert [a + b for a, b in zip(*shares, strict=True)] == alone

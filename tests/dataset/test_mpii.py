@@ -1,4 +1,4 @@
-"""Annotation in MPII's layout is read as the HRNet family does, and rejected if it is wrong."""
+"""Annotation in MPII's layout is read as HRNet does, and rejected if it is wrong."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def test_a_record_is_read_as_the_family_does(tmp_path: Path, person: dict[str, Any]) -> None:
+def test_a_record_is_read_as_hrnet_does(tmp_path: Path, person: dict[str, Any]) -> None:
     (record,) = read_records(write(tmp_path / "train.json", [person]), 16)
     assert record.image == "a.jpg"
     np.testing.assert_allclose(record.center, (100, 60 + 15 * 0.4))

@@ -147,7 +147,7 @@ def test_the_next_readable_person_replaces_an_unreadable_one(
     one_line(lambda: dataset[0], "cannot read the image")
 
 
-def test_absolute_paths_stay(cfg: CfgNode, tmp_path: Path) -> None:
+def test_absolute_paths_are_not_changed(cfg: CfgNode, tmp_path: Path) -> None:
     cfg.DATA_DIR = "elsewhere"
     assert resolve_path(cfg, tmp_path) == tmp_path
     assert resolve_path(cfg, "x") == Path("elsewhere/x")

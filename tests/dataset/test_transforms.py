@@ -60,11 +60,11 @@ def test_crop_matrix_agrees_with_the_published_code(shared: Path) -> None:
 @settings(max_examples=25, deadline=None)
 @given(coordinate, coordinate, scale, angle, side, side)
 def test_inverse_undoes_the_crop(x, y, box, rotation, width, height) -> None:  # noqa: ANN001
-    there = crop_matrix((x, y), (box, box), rotation, (width, height))
-    back = crop_matrix((x, y), (box, box), rotation, (width, height), inverse=True)
+    matrix = crop_matrix((x, y), (box, box), rotation, (width, height))
+    inverse = crop_matrix((x, y), (box, box), rotation, (width, height), inverse=True)
     points = np.array([[x, y], [0, 0], [1000, -300]])
-    there_and_back = transform_points(transform_points(points, there), back)
-    np.testing.assert_allclose(there_and_back, points, rtol=0, atol=1e-7)
+    again = transform_points(transform_points(points, matrix), inverse)
+    np.testing.assert_allclose(again, points, rtol=0, atol=1e-7)
 
 
 def test_box_fills_the_crop_from_first_to_last_pixel() -> None:
@@ -84,16 +84,16 @@ def test_mirror_twice_changes_nothing() -> None:
 
 
 def test_mirrored_crop_is_the_crop_of_the_mirrored_image() -> None:
-    """The family mirrors image and center, then rotates: the mirror of the opposite rotation."""
+    """HRNet mirrors image and center, then rotates: the mirror of the opposite rotation."""
     image, center, size = smooth_image(200, 150), np.array([90.0, 70.0]), (64, 64)
     mirrored_center = (199 - center[0], center[1])
-    family = crop_image(
+    hrnet = crop_image(
         np.ascontiguousarray(image[:, ::-1]),
         crop_matrix(mirrored_center, (0.5, 0.5), 20, size),
         size,
     )
     ours = crop_image(image, mirror_matrix(crop_matrix(center, (0.5, 0.5), -20, size), 64), size)
-    assert np.abs(ours.astype(int) - family).mean() < 0.1
+    assert np.abs(ours.astype(int) - hrnet).mean() < 0.1
 
 
 def test_crop_is_black_outside_and_keeps_pixels_inside() -> None:

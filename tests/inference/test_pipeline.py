@@ -20,7 +20,7 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     torch.testing.assert_close(normalise(image, mean, std), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_images_are_normalised_with_the_numbers_of_the_network(
+def test_images_are_normalised_with_the_networks_mean_and_std(
     small_cfg: Callable[..., CfgNode],
 ) -> None:
     network = build_model(small_cfg()).eval()

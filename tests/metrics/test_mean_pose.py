@@ -1,4 +1,4 @@
-"""The mean pose: exact if all poses are alike, and no good on synthetic people."""
+"""The mean pose: exact if all poses are alike, and a low score on synthetic people."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_mean_pose_scores_little_on_synthetic_people(root: Path) -> None:
+def test_the_mean_pose_has_a_low_score_on_synthetic_people(root: Path) -> None:
     cfg = get_cfg()
     cfg.DATASET.ROOT = str(root)
     test = build_dataset(cfg, "test")

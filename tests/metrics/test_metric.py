@@ -1,4 +1,4 @@
-"""What every metric promises: pairs of files, contributions that add up, better and worse."""
+"""Properties of every metric: saved predictions load, contributions add up, better and worse."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +9,13 @@ import pytest
 from lib.config import get_cfg
 from lib.dataset import PoseDataset, build_dataset
 from lib.dataset.predictions import Predictions
-from lib.dataset.synthetic.people import make_synthetic
 from lib.metrics import METRICS, Metric
 from lib.metrics.base import Metric as BaseMetric
 from lib.utils.errors import UserError
 
 
 class MeanError(BaseMetric):
-    """A metric that needs the base class's parts only, and of which less is better."""
+    """A metric with only the required methods; lower is better."""
 
     name = primary = "error"
     higher_is_better = False
@@ -40,12 +39,10 @@ class MeanError(BaseMetric):
 ALL = [*METRICS.values(), MeanError()]
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> PoseDataset:
-    root = tmp_path_factory.mktemp("synthetic")
-    make_synthetic(root, {"valid": 12}, seed=0, image_size=64)
+@pytest.fixture
+def dataset(people: Path) -> PoseDataset:
     cfg = get_cfg()
-    cfg.DATASET.ROOT = str(root)
+    cfg.DATASET.ROOT = str(people)
     return build_dataset(cfg, "test")
 
 
@@ -79,7 +76,9 @@ def test_less_noise_is_better(metric: Metric, dataset: PoseDataset) -> None:
     assert not metric.is_better(float("nan"), None)
 
 
-def test_curves_rise_to_what_errors_say(metric: Metric, dataset: PoseDataset) -> None:
+def test_curves_are_the_share_of_errors_within_each_threshold(
+    metric: Metric, dataset: PoseDataset
+) -> None:
     predictions, thresholds = noisy(dataset, 3), np.linspace(0, metric.max_error, 9)
     curves = metric.curves(predictions, dataset, thresholds)
     parts = metric.parts(dataset.skeleton)

@@ -1,9 +1,6 @@
-"""PCKh against plain loops and on the real annotation; its files; tools/evaluate.py."""
+"""PCKh against plain loops and on the real annotation; its files."""
 
-import json
 import math
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +20,6 @@ from lib.metrics.pckh import (
 )
 from lib.utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = [*PARTS, "Mean", "Mean@0.1", "Mean@0.11"]
 
 
@@ -236,41 +232,3 @@ def test_missing_and_broken_files_are_named(tmp_path: Path, load: Callable, keep
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"broken\.mat: "):
         load(path)
-
-
-def evaluate(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
-    runpy.run_path(str(ROOT / "tools/evaluate.py"), run_name="__main__")
-
-
-def test_command_prints_the_table_and_writes_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gt = make_gt()
-    gt["jnt_missing"][9] = 1
-    pred = noisy(gt, 10)
-    savemat(tmp_path / "gt.mat", gt)
-    savemat(tmp_path / "pred.mat", {"preds": pred})
-    files = ("--gt", tmp_path / "gt.mat", "--pred", tmp_path / "pred.mat")
-    evaluate(monkeypatch, *files, "--json", tmp_path / "scores.json")
-    scores = pckh(pred, gt)
-    assert capsys.readouterr().out.rstrip("\n") == PCKh().table(
-        {str(tmp_path / "pred.mat"): scores}
-    )
-    written = json.loads((tmp_path / "scores.json").read_text())
-    assert written.pop("Head") is None
-    assert written == {name: score for name, score in scores.items() if name != "Head"}
-
-
-def test_a_wrong_file_ends_the_command_with_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    savemat(tmp_path / "gt.mat", make_gt())
-    savemat(tmp_path / "pred.mat", {"preds": noisy(make_gt(people=3), 5)})
-    files = ("--gt", tmp_path / "gt.mat", "--pred", tmp_path / "pred.mat")
-    with pytest.raises(SystemExit) as caught:
-        evaluate(monkeypatch, *files)
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "pred.mat" in error

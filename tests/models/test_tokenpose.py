@@ -41,8 +41,8 @@ def random_images(cfg: CfgNode, batch: int = 3) -> Tensor:
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
-def spread_of(difference: Tensor, whole: Tensor) -> float:
-    """Largest difference, as a share of the range of the whole."""
+def relative_difference(difference: Tensor, whole: Tensor) -> float:
+    """Return the largest difference, relative to the range of `whole`."""
     return float(difference.abs().max() / (whole.max() - whole.min()))
 
 
@@ -82,7 +82,7 @@ def test_agrees_with_the_published_networks(
     with torch.no_grad():
         output = model(torch.from_numpy(golden["input"]))
     expected = torch.from_numpy(golden["output"])
-    assert spread_of(output - expected, expected) <= 1e-5
+    assert relative_difference(output - expected, expected) <= 1e-5
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -93,7 +93,7 @@ def test_a_batch_gives_the_same_as_single_images(mode: str, small_cfg: MakeCfg) 
         together = model(images)
         alone = torch.cat([model(image[None]) for image in images])
     assert together.shape == (3, 16, 12, 16)
-    assert spread_of(together - alone, together) <= 1e-5
+    assert relative_difference(together - alone, together) <= 1e-5
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -112,7 +112,7 @@ def test_every_weight_has_a_gradient(mode: str, position: str, small_cfg: MakeCf
 @pytest.mark.parametrize("mode", ["connection", "token"])
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_exactly_as_many_stay_alive(
+def test_exactly_the_configured_number_is_kept(
     mode: str, autocast: bool, training: bool, small_cfg: MakeCfg
 ) -> None:
     cfg = small_cfg(PRUNE=mode)
@@ -144,7 +144,7 @@ def test_removed_tokens_equal_masked_tokens(small_cfg: MakeCfg) -> None:
         bias = bias.expand(-1, -1, 40, -1)
         for layer, block in enumerate(transformer.blocks):
             tokens = block(tokens + transformer.position.table, bias if layer > 1 else None)
-    assert spread_of(pruned - tokens[:, :16], pruned) <= 1e-5
+    assert relative_difference(pruned - tokens[:, :16], pruned) <= 1e-5
 
 
 def test_keeping_everything_is_the_dense_network(small_cfg: MakeCfg) -> None:
@@ -153,8 +153,8 @@ def test_keeping_everything_is_the_dense_network(small_cfg: MakeCfg) -> None:
         cfg = small_cfg(PRUNE=mode, KEEP_RATIO=1.0)
         with torch.no_grad():
             outputs.append(network(cfg)(random_images(cfg)))
-    assert spread_of(outputs[1] - outputs[0], outputs[0]) <= 1e-5
-    assert spread_of(outputs[2] - outputs[0], outputs[0]) <= 1e-5
+    assert relative_difference(outputs[1] - outputs[0], outputs[0]) <= 1e-5
+    assert relative_difference(outputs[2] - outputs[0], outputs[0]) <= 1e-5
 
 
 def test_pruning_changes_the_output(small_cfg: MakeCfg) -> None:
@@ -163,11 +163,11 @@ def test_pruning_changes_the_output(small_cfg: MakeCfg) -> None:
         cfg = small_cfg(PRUNE=mode, KEEP_RATIO=0.1)
         with torch.no_grad():
             outputs.append(network(cfg)(random_images(cfg)))
-    assert spread_of(outputs[1] - outputs[0], outputs[0]) > 1e-4
-    assert spread_of(outputs[2] - outputs[0], outputs[0]) > 1e-4
+    assert relative_difference(outputs[1] - outputs[0], outputs[0]) > 1e-4
+    assert relative_difference(outputs[2] - outputs[0], outputs[0]) > 1e-4
 
 
-def test_queries_of_keypoints_only_give_the_first_rows_of_all_queries() -> None:
+def test_fewer_queries_give_the_first_rows() -> None:
     torch.manual_seed(0)
     block = Block(32, 4, 3, scale=32**-0.5)
     tokens = torch.randn(2, 20, 32)

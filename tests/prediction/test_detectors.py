@@ -1,4 +1,4 @@
-"""Detectors: which one is chosen, and that their boxes are right."""
+"""Detectors: which one is chosen, and the boxes that they return."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def weights(cache: Path) -> Path:
     return path
 
 
-def test_auto_takes_the_best_that_is_available(
+def test_auto_chooses_the_first_that_is_available(
     cache: Path, boxes: BoxFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

@@ -1,4 +1,4 @@
-"""Videos, whole and damaged; inputs as users name them."""
+"""Videos, intact and damaged; files, folders, patterns and cameras as inputs."""
 
 from pathlib import Path
 
@@ -81,9 +81,6 @@ def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-# Inputs
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("b.JPG", "a.png", "c.mp4", "notes.txt", ".hidden.jpg", "sub/d.jpg", "x[1].jpg"):
@@ -96,20 +93,20 @@ def names(*inputs: object) -> list[str]:
     return [source.name for source in find_sources(map(str, inputs))]
 
 
-def test_a_folder_is_its_images_and_videos(folder: Path) -> None:
+def test_a_folder_means_its_images_and_videos(folder: Path) -> None:
     assert names(folder) == ["a.png", "b.JPG", "c.mp4", "x[1].jpg"]
     kinds = [source.kind for source in find_sources([str(folder)])]
     assert kinds == ["image", "image", "video", "image"]
 
 
-def test_a_pattern_is_the_files_that_match(folder: Path) -> None:
+def test_a_pattern_means_the_files_that_match(folder: Path) -> None:
     assert names(f"{folder}/*.JPG") == ["b.JPG"]
     assert names(f"{folder}/**/*.jpg") == ["sub/d.jpg", "x[1].jpg"]
     assert names(f"{folder}/s*/d.jpg") == ["sub/d.jpg"]
     assert names(f"{folder}/x[1].jpg") == ["x[1].jpg"]  # a file of that name exists
 
 
-def test_a_number_is_a_camera_unless_there_is_such_a_file(
+def test_a_number_is_a_camera_unless_a_file_has_that_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -125,7 +122,7 @@ def test_an_input_without_images_is_an_error(folder: Path, name: str) -> None:
         find_sources([str(folder), str(folder / name)])
 
 
-def test_each_file_is_taken_once(folder: Path) -> None:
+def test_repeated_files_are_read_once(folder: Path) -> None:
     path = folder / "a.png"
     assert names(path, folder / "../" / folder.name / "a.png", path, folder / "b.JPG", path) == [
         "a.png", "b.JPG",

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -39,9 +38,9 @@ def draw_stars(root: Path, people: dict[str, int]) -> None:
         (root / "annot" / f"{image_set}.json").write_text(json.dumps(entries))
 
 
-@pytest.fixture
-def folder(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the run; the desk's data and configuration are of the toy data set."""
+@pytest.fixture(autouse=True)
+def _toy_dataset(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register and configure the toy data set."""
     monkeypatch.setitem(SKELETONS, "star", STAR)
     monkeypatch.setitem(METRICS, "mean_error", MeanError())
     monkeypatch.setitem(DATASETS, "toy", TOY_DATASET)
@@ -50,25 +49,23 @@ def folder(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = SMALL["MODEL"] | {"NUM_JOINTS": 5}
     config = SMALL | {"DATASET": {"DATASET": "toy"}, "MODEL": model}
     desk.yaml.write_text(yaml.safe_dump(config))
-    return desk.folder / "output/toy/pose_tokenpose_s/small"
+    desk.results = desk.folder / "output/toy/pose_tokenpose_s/small"
 
 
-def test_it_trains_resumes_and_keeps_the_lowest_error(
-    desk: Desk, folder: Path, trains_and_resumes: Callable[[Path], None]
-) -> None:
-    trains_and_resumes(folder)
-    errors = [entry["error"] for entry in json.loads((folder / "history.json").read_text())]
+def test_it_trains_resumes_and_keeps_the_lowest_error(desk: Desk) -> None:
+    desk.check_exact_resume()
+    errors = [entry["error"] for entry in json.loads((desk.results / "history.json").read_text())]
     assert len(set(errors)) == 2
-    assert read_checkpoint(folder / "checkpoint.pth")["progress"]["best"] == min(errors)
-    tested = desk.on_cfg("test", "TEST.MODEL_FILE", folder / "model_best.pth")
+    assert read_checkpoint(desk.results / "checkpoint.pth")["progress"]["best"] == min(errors)
+    tested = desk.on_cfg("test", "TEST.MODEL_FILE", desk.results / "model_best.pth")
     assert tested.code == 0, tested.err
     assert "left_foot" in tested.out
-    scores = json.loads((folder / "results.json").read_text())["scores"]
+    scores = json.loads((desk.results / "results.json").read_text())["scores"]
     assert scores["error"] == pytest.approx(min(errors))
 
 
 def test_the_last_epoch_is_not_kept_if_it_is_worse(
-    desk: Desk, folder: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate, epochs = MeanError.evaluate, []
 
@@ -78,26 +75,26 @@ def test_the_last_epoch_is_not_kept_if_it_is_worse(
 
     monkeypatch.setattr(MeanError, "evaluate", worse)
     assert desk.on_cfg("train").code == 0
-    assert read_checkpoint(folder / "checkpoint.pth")["progress"]["best"] == 10.0
+    assert read_checkpoint(desk.results / "checkpoint.pth")["progress"]["best"] == 10.0
 
 
 def test_a_checkpoint_of_another_metric_is_refused(
-    desk: Desk, folder: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
     monkeypatch.setattr(MeanError, "primary", "head")
     desk.on_cfg("train", "AUTO_RESUME", True).fails_with("metric error, this run has head")
 
 
-def test_it_is_plotted(desk: Desk, folder: Path) -> None:
+def test_it_is_plotted(desk: Desk) -> None:
     assert desk.on_cfg("train").code == 0
     assert desk.on_cfg("test").code == 0
-    plotted = desk.run("plot", folder)
+    plotted = desk.run("plot", desk.results)
     assert plotted.code == 0, plotted.err
-    assert (folder / "training.png").exists()
+    assert (desk.results / "training.png").exists()
 
 
-def test_a_study_says_that_lower_is_better(desk: Desk, folder: Path) -> None:
+def test_a_study_reports_that_lower_is_better(desk: Desk) -> None:
     study = {
         "CFG": "small.yaml",
         "VARIANTS": {"dense": {"MODEL.SPARSITY.PRUNE": "none"}, "full": {}},

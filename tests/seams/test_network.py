@@ -1,6 +1,5 @@
 """A network from outside `lib` is trained, tested, exported and used like every other."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,38 +12,32 @@ from toy_network import TOY_NETWORK
 from lib.config import load_cfg
 from lib.models import MODELS, build_model
 from lib.predictor import Predictor
-from lib.utils.checkpoint import load_weights, read_weights, save_weights
+from lib.utils.checkpoint import load_weights, read_weights
 
 
-@pytest.fixture
-def folder(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the run; the desk's configuration is of the toy network."""
+@pytest.fixture(autouse=True)
+def _toy_network(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configure the toy network; the rules of TokenPose for DIM and PATCH_SIZE do not apply."""
     monkeypatch.setitem(MODELS, "toy", TOY_NETWORK)
-    model = {"NAME": "toy", "IMAGE_SIZE": [32, 32], "HEATMAP_SIZE": [16, 16]}
-    desk.yaml.write_text(yaml.safe_dump(SMALL | {"MODEL": model}))
-    return desk.folder / "output/synthetic/toy/small"
+    sizes = {"IMAGE_SIZE": [32, 32], "HEATMAP_SIZE": [16, 16], "DIM": 7, "PATCH_SIZE": [5, 5]}
+    desk.yaml.write_text(yaml.safe_dump(SMALL | {"MODEL": {"NAME": "toy"} | sizes}))
+    desk.results = desk.folder / "output/synthetic/toy/small"
 
 
 @pytest.fixture
-def weights(desk: Desk, folder: Path) -> Path:
-    """Random weights of the toy network, where a training would leave them."""
-    folder.mkdir(parents=True)
-    torch.manual_seed(0)
-    save_weights(build_model(load_cfg(desk.yaml)).state_dict(), folder / "final_state.pth")
-    return folder / "final_state.pth"
+def weights(desk: Desk) -> Path:
+    return desk.save_random_weights()
 
 
-def test_it_trains_resumes_and_is_tested(
-    desk: Desk, folder: Path, trains_and_resumes: Callable[[Path], None]
-) -> None:
-    trains_and_resumes(folder)
+def test_it_trains_resumes_and_is_tested(desk: Desk) -> None:
+    desk.check_exact_resume()
     tested = desk.on_cfg("test")
     assert tested.code == 0, tested.err
     assert "| toy |" in tested.out
 
 
 def test_its_weights_load_by_their_own_names(desk: Desk, weights: Path) -> None:
-    """`conv1` and `layer1` are published names of TokenPose's stem, which is no matter here."""
+    """`conv1` and `layer1`, names of TokenPose's stem in published files, are not renamed."""
     model = build_model(load_cfg(desk.yaml))
     load_weights(model, weights)
     expected = read_weights(weights)
@@ -52,7 +45,7 @@ def test_its_weights_load_by_their_own_names(desk: Desk, weights: Path) -> None:
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
-def test_its_check_runs_before_any_data_is_read(desk: Desk, folder: Path) -> None:
+def test_its_check_runs_before_any_data_is_read(desk: Desk) -> None:
     wrong = desk.on_cfg("train", "MODEL.HEATMAP_SIZE", [8, 8], "DATASET.ROOT", "nowhere")
     wrong.fails_with("MODEL.HEATMAP_SIZE = [8, 8]: must be [16, 16]")
 
@@ -74,6 +67,6 @@ def test_it_predicts(desk: Desk, weights: Path) -> None:
     assert person.joints.shape == (16, 2)
 
 
-def test_inspection_says_that_it_has_no_attention(desk: Desk, weights: Path) -> None:
+def test_inspection_reports_that_it_has_no_attention(desk: Desk, weights: Path) -> None:
     image = desk.data / "images/valid_000001.jpg"
     desk.on_cfg("inspect_sparsity", "--input", image).fails_with("no attention")

@@ -1,4 +1,4 @@
-"""A pruning rule from outside `lib` is a value of MODEL.SPARSITY.PRUNE everywhere."""
+"""A pruning rule from outside `lib` works in every command, as a value of MODEL.SPARSITY.PRUNE."""
 
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from toy_pruner import PopularTokens
 from lib.config import load_cfg
 from lib.models import build_model
 from lib.models.pruning import PRUNERS
-from lib.utils.checkpoint import save_weights
 
 KEY = ("MODEL.SPARSITY.PRUNE", "popular")
 
@@ -22,11 +21,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def weights(desk: Desk) -> Path:
-    """Random weights, where a training would leave them."""
-    desk.results.mkdir(parents=True)
-    torch.manual_seed(0)
-    save_weights(build_model(load_cfg(desk.yaml)).state_dict(), desk.results / "final_state.pth")
-    return desk.results / "final_state.pth"
+    return desk.save_random_weights()
 
 
 def test_it_trains_and_prunes(desk: Desk) -> None:

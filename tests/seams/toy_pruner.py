@@ -10,7 +10,7 @@ class PopularTokens(Pruner):
     """Keep the visual tokens that all tokens, not only keypoint tokens, attend to most."""
 
     name = "popular"
-    description = "visual tokens with little attention leave the sequence"
+    description = "removes the visual tokens with the least attention"
     removes_tokens = True
     needs_all_rows = True
 

@@ -1,8 +1,10 @@
-"""A desk: a folder with a data set and a configuration, and commands that run on them."""
+"""A desk: a folder with a data set and a configuration, and the commands run on them."""
 
 import logging
+import os
 import runpy
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 import yaml
+
+from lib.config import load_cfg
+from lib.core.engine import TrainState
+from lib.models import build_model
+from lib.utils.checkpoint import read_checkpoint, read_weights, save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
@@ -57,7 +65,7 @@ def open_desk(folder: Path, people: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 class Desk:
-    """A folder with a data set, a configuration, and commands run on them in this process."""
+    """Runs commands, in this process, on a data set and a configuration in a folder."""
 
     def __init__(self, folder: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self.capsys = folder, capsys
@@ -88,3 +96,43 @@ class Desk:
 
     def on_cfg(self, tool: str, *opts: object) -> Outcome:
         return self.run(tool, *self.words(*opts))
+
+    def save_random_weights(self, path: Path | None = None) -> Path:
+        """Save random weights of the network; by default as the run's final weights."""
+        path = path or self.results / "final_state.pth"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(0)
+        save_weights(build_model(load_cfg(self.yaml)).state_dict(), path)
+        return path
+
+    def train_and_stop(self, step: int, *opts: object) -> Outcome:
+        """Train, and send SIGTERM in the given step, counted from 1."""
+        original, count = TrainState.step, 0
+
+        def stopping(state: TrainState, *arguments: object) -> object:
+            nonlocal count
+            count += 1
+            if count == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(state, *arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TrainState, "step", stopping)
+            return self.on_cfg("train", *opts)
+
+    def check_exact_resume(self, *opts: object) -> None:
+        """Train; then train again, stop in the second epoch, resume: the weights are equal."""
+        trained = self.on_cfg("train", *opts)
+        assert trained.code == 0, trained.err
+        expected = read_weights(self.results / "final_state.pth")
+        shutil.rmtree(self.results)
+        # Stopped by a signal, because a lower END_EPOCH would change the learning rates.
+        assert self.train_and_stop(4, *opts).code == 130
+        progress = read_checkpoint(self.results / "checkpoint.pth")["progress"]
+        assert (progress["epoch"], progress["step"]) == (1, 1)
+        assert not (self.results / "final_state.pth").exists()
+        resumed = self.on_cfg("train", *opts, "AUTO_RESUME", True)
+        assert resumed.code == 0, resumed.err
+        weights = read_weights(self.results / "final_state.pth")
+        assert weights.keys() == expected.keys()
+        assert all(torch.equal(value, expected[name]) for name, value in weights.items())

@@ -1,4 +1,4 @@
-"""A study trains, resumes, and reports."""
+"""tools/study.py trains, resumes and reports."""
 
 import json
 from pathlib import Path
@@ -39,12 +39,12 @@ def run(desk: Desk, *words: object) -> Outcome:
 
 def options(desk: Desk) -> list[str]:
     folders = ("OUTPUT_DIR", desk.folder / "output", "LOG_DIR", desk.folder / "log")
-    return [str(word) for word in (*folders, "DATASET.ROOT", desk.data)]
+    return [str(word) for word in (*folders, "DATASET.ROOT", desk.data, "TRAIN.END_EPOCH", 1)]
 
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The variants whose training began, in order."""
+    """The variants that are trained, in order."""
     names, train = [], Trainer.run
 
     def spy(trainer: Trainer) -> None:
@@ -57,12 +57,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def tables(report: str) -> list[dict[str, list[str]]]:
     """The tables of a report: first cell of each row -> cells."""
-    found = [
+    blocks = [
         [line.strip("| ").split(" | ") for line in block.splitlines()]
         for block in report.split("\n\n")
         if block.startswith("| ")
     ]
-    return [{row[0]: row for row in table} for table in found]
+    return [{row[0]: row for row in table} for table in blocks]
 
 
 def test_a_study_resumes_where_it_stopped_and_reports(
@@ -124,21 +124,21 @@ def test_a_changed_variant_is_trained_from_the_start(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither its old checkpoint nor the retests of its old weights are kept."""
-    begun, train = [], Trainer.run
+    started, train = [], Trainer.run
 
     def spy(trainer: Trainer) -> None:
-        begun.append((trainer.folder.parent.name, trainer.progress.epoch))
+        started.append((trainer.folder.parent.name, trainer.progress.epoch))
         train(trainer)
 
     monkeypatch.setattr(Trainer, "run", spy)
     assert run(desk).code == 0
-    begun.clear()
+    started.clear()
     retest = load_study(desk.folder / "study.yaml").job("full, dense", 0, options(desk)).folder
     before = (retest / "pred.mat").read_bytes()
     write(desk, VARIANTS=STUDY["VARIANTS"] | {"full, method": {"TRAIN.LR": 0.01}})
     done = run(desk)
     assert "config changed (TRAIN.LR), retraining" in done.err
-    assert begun == [("full_method", 0)] * 2
+    assert started == [("full_method", 0)] * 2
     assert (retest / "pred.mat").read_bytes() != before
 
 
@@ -171,15 +171,15 @@ def test_only_the_chosen_variants_are_trained(desk: Desk, trained: list[str]) ->
     run(desk, "--only", "methods").fails_with("'methods', only 'dense', 'full, method'")
     run(desk, "--only", "full, dense").fails_with("'full, dense', seed 0, needs")
     assert run(desk, "--only", "dense", "--report").code == 2
-    done = run(desk, "--only", "full, method", "--only", "full, dense", "TRAIN.END_EPOCH", 1)
+    done = run(desk, "--only", "full, method", "--only", "full, dense")
     assert done.code == 0, done.err
     assert trained == ["full_method", "full_method"]
     assert "| full, dense | 2 |" in done.out
     assert "| dense |" not in done.out
-    assert run(desk, "--only", "full, dense", "TRAIN.END_EPOCH", 1).code == 0
+    assert run(desk, "--only", "full, dense").code == 0
 
 
-def test_what_is_missing_is_reported_before_any_training(desk: Desk, trained: list[str]) -> None:
+def test_missing_files_are_reported_before_any_training(desk: Desk, trained: list[str]) -> None:
     (desk.data / "annot/nobody.json").write_bytes((desk.data / "annot/valid.json").read_bytes())
     run(desk, "DATASET.TEST_SET", "nobody").fails_with("nobody has no annotation")
     write(desk, VARIANTS=STUDY["VARIANTS"] | {"full, method": {"MODEL.PRETRAINED": "{seed}.pth"}})
@@ -200,8 +200,9 @@ def test_a_variant_can_start_from_the_weights_of_an_earlier_one(
     assert trained == ["start", "dense", "start", "dense"]
 
 
-def test_a_command_without_work_is_no_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If another command works on all of it."""
+def test_a_command_succeeds_if_another_one_does_all_work(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train = Trainer.run
 
     def spy(trainer: Trainer) -> None:
@@ -215,19 +216,20 @@ def test_a_command_without_work_is_no_error(desk: Desk, monkeypatch: pytest.Monk
     assert run(desk, "--only", "dense", "SEED", 7).code == 0
 
 
-def test_significant_differences_are_bold_but_never_of_one_seed(desk: Desk) -> None:
+def test_significant_differences_are_bold_if_there_are_several_seeds(desk: Desk) -> None:
     """Retests are compared with the variant whose weights they have."""
+    study = write(desk)
+    assert run(desk).code == 0
+    for variant, offset in (("dense", 999), ("full, method", 0), ("full, dense", 999)):
+        for seed in (0, 3):
+            job = study.job(variant, seed, options(desk))
+            dataset = build_dataset(job.cfg, "test")
+            joints = np.stack([record.joints for record in dataset.records]) + offset
+            predictions = Predictions(joints, np.ones(joints.shape[:2]))
+            build_metric(job.cfg).save_predictions(job.folder, predictions)
 
     def differences(seeds: list[int]) -> tuple[str, str]:
-        study = write(desk, SEEDS=seeds)
-        assert run(desk).code == 0
-        for variant, offset in (("dense", 999), ("full, method", 0), ("full, dense", 999)):
-            for seed in seeds:
-                job = study.job(variant, seed, options(desk))
-                dataset = build_dataset(job.cfg, "test")
-                joints = np.stack([record.joints for record in dataset.records]) + offset
-                predictions = Predictions(joints, np.ones(joints.shape[:2]))
-                build_metric(job.cfg).save_predictions(job.folder, predictions)
+        write(desk, SEEDS=seeds)
         summary, retests, _ = tables(run(desk, "--report").out)
         return summary["full, method"][4], retests["full, dense"][2]
 

@@ -1,4 +1,4 @@
-"""Fixtures of the torture tests: a desk, with a folder around it that must stay untouched."""
+"""Fixtures of the torture tests: a desk in a folder of which nothing else may change."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -22,29 +22,29 @@ from lib.utils.checkpoint import load_weights, read_checkpoint, read_weights
 from lib.utils.errors import UserError
 from lib.utils.files import previous_of
 
-DAMAGES = 200
+COPIES = 200
 EDGE = 200  # bytes; the ends of a file hold its structure
 
 
-def damages(data: bytes, seed: int, count: int = DAMAGES) -> Iterator[tuple[str, bytes]]:
-    """Damage `data` in so many ways, in turn cut off and with a flipped bit; with a description.
+def damaged_copies(data: bytes, seed: int, count: int = COPIES) -> Iterator[tuple[str, bytes]]:
+    """Yield damaged copies of `data`, cut off or with a flipped bit, with a description.
 
-    One in four is near an end.
+    A quarter of them is damaged near an end.
     """
-    choose = random.Random(seed)
+    rng = random.Random(seed)
     for number in range(count):
-        place = choose.randrange(len(data))
+        position = rng.randrange(len(data))
         if number % 8 > 5:
-            place = choose.choice([place % EDGE, len(data) - 1 - place % EDGE])
+            position = rng.choice([position % EDGE, len(data) - 1 - position % EDGE])
         if number % 2:
-            bit = choose.randrange(8)
-            yield f"bit {bit} of byte {place} flipped", flipped(data, place, bit)
+            bit = rng.randrange(8)
+            yield f"bit {bit} of byte {position} flipped", flipped(data, position, bit)
         else:
-            yield f"cut off at {place}", data[:place]
+            yield f"cut off at {position}", data[:position]
 
 
-def flipped(data: bytes, place: int, bit: int) -> bytes:
-    return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+def flipped(data: bytes, position: int, bit: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1 :]
 
 
 def trained(desk: Desk) -> tuple[Path, Path]:
@@ -62,9 +62,9 @@ def test_the_previous_checkpoint_is_used(desk: Desk, caplog: pytest.LogCaptureFi
     whole, before = newest.read_bytes(), previous.read_bytes()
     intact = {path: training_checkpoint.read([path])[1]["progress"] for path in (newest, previous)}
     assert intact[newest] != intact[previous]
-    others = damages(before, seed=1)
+    others = damaged_copies(before, seed=1)
     undetected = refused = 0
-    for what, damaged in damages(whole, seed=0):
+    for what, damaged in damaged_copies(whole, seed=0):
         caplog.clear()
         newest.write_bytes(damaged)
         path, content = training_checkpoint.read(training_checkpoint.candidates(newest))
@@ -82,7 +82,7 @@ def test_the_previous_checkpoint_is_used(desk: Desk, caplog: pytest.LogCaptureFi
         refused += bool(error)
         assert str(previous) in error if error else same_content(previous, before), other
         previous.write_bytes(before)
-    print(f"\ncheckpoints: {undetected} of {DAMAGES} damages without effect, others detected; "
+    print(f"\ncheckpoints: {undetected} of {COPIES} damages had no effect, others detected; "
           f"{refused} pairs refused")  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_the_command_resumes_from_the_previous_checkpoint(desk: Desk) -> None:
     newest, previous = trained(desk)
     whole, before = newest.read_bytes(), previous.read_bytes()
     weights = read_weights(desk.results / "final_state.pth")
-    cuts = [damage for damage in damages(whole, seed=2, count=12) if "cut" in damage[0]]
+    cuts = [damage for damage in damaged_copies(whole, seed=2, count=12) if "cut" in damage[0]]
     for what, damaged in cuts:
         newest.write_bytes(damaged)
         previous.write_bytes(before)
@@ -118,7 +118,7 @@ def test_the_command_resumes_from_the_previous_checkpoint(desk: Desk) -> None:
         assert newest.with_stem("checkpoint_damaged").read_bytes() == damaged, what
         again = read_weights(desk.results / "final_state.pth")
         assert all(torch.equal(value, again[name]) for name, value in weights.items()), what
-    for what, damaged in damages(before, seed=3, count=12):
+    for what, damaged in damaged_copies(before, seed=3, count=12):
         if "cut" not in what:
             continue
         newest.write_bytes(whole[:-1])
@@ -135,15 +135,17 @@ def test_damaged_weights_are_errors_of_one_line(desk: Desk, kind: str) -> None:
     load_weights(network, path)
     weights = copy_weights(network)
     refused = changed = 0
-    for what, damaged in damages(path.read_bytes(), seed=4):
+    for what, damaged in damaged_copies(path.read_bytes(), seed=4):
         bad = desk.folder / f"bad{kind}"
         bad.write_bytes(damaged)
         error = error_of(lambda: load_weights(network, bad))  # noqa: B023
         refused += bool(error)
         changed += not error and not equal(weights, copy_weights(network))
         assert not error or str(bad) in error, what
-    print(f"\nweights{kind}: {refused} of {DAMAGES} damages refused, {changed} change a weight")
-    assert refused >= DAMAGES / 2  # every cut
+    print(
+        f"\nweights{kind}: {refused} of {COPIES} damaged copies refused, {changed} change a weight"
+    )
+    assert refused >= COPIES / 2  # every cut
     assert kind == ".safetensors" or not changed
 
 

@@ -50,7 +50,7 @@ MAX_VALUES = {
     "MODEL.TRANSFORMER_MLP_RATIO": 64, "MODEL.SPARSITY.JOINT_DEPTH": 5,
 }  # fmt: skip
 
-# Valid values of every key, if not with every value of other keys.
+# Valid values of every key, though not in every combination.
 GOOD: dict[str, Sequence[Any]] = {
     "OUTPUT_DIR": ["output", "", "a b", "ünï"],
     "LOG_DIR": ["log", ""],
@@ -255,8 +255,8 @@ def nest(draw: DrawFn, values: dict[Any, Any]) -> None:
     elif kind == "in a list":
         section[name] = [value]
     else:
-        place = "" if kind == "top" else draw(st.sampled_from(SECTIONS)) + "."
-        put(values, f"{place}{name}", value)
+        position = "" if kind == "top" else draw(st.sampled_from(SECTIONS)) + "."
+        put(values, f"{position}{name}", value)
 
 
 def make_odd(draw: DrawFn, values: dict[Any, Any]) -> None:
@@ -319,25 +319,25 @@ def indent(line: str) -> str:
 
 def change_line(draw: DrawFn, text: str) -> str:
     lines = text.splitlines()
-    place = draw(st.integers(0, len(lines) - 1))
-    lines[place] = LINES[draw(st.sampled_from(sorted(LINES)))](draw, lines[place])
+    position = draw(st.integers(0, len(lines) - 1))
+    lines[position] = LINES[draw(st.sampled_from(sorted(LINES)))](draw, lines[position])
     return "\n".join(lines) + "\n"
 
 
 def change_bytes(draw: DrawFn, data: bytes) -> bytes:
     """Cut off, cut out, insert, replace or repeat bytes, as editors, disks and transfers do."""
-    place = draw(st.integers(0, len(data)))
-    end = place + draw(st.integers(1, 8))
-    kind = draw(st.sampled_from(["replace", "put in", "cut out", "repeat", "cut off"]))
+    position = draw(st.integers(0, len(data)))
+    end = position + draw(st.integers(1, 8))
+    kind = draw(st.sampled_from(["replace", "insert", "cut out", "repeat", "cut off"]))
     if kind == "cut off":
-        return data[:place]
+        return data[:position]
     new = {
         "replace": lambda: draw(STRAY),
-        "put in": lambda: draw(STRAY) + data[place:end],
+        "insert": lambda: draw(STRAY) + data[position:end],
         "cut out": lambda: b"",
-        "repeat": lambda: data[place:end] * 2,
+        "repeat": lambda: data[position:end] * 2,
     }[kind]()
-    return data[:place] + new + data[place + len(new) if kind == "replace" else end :]
+    return data[:position] + new + data[position + len(new) if kind == "replace" else end :]
 
 
 STRAY = st.one_of(
@@ -390,19 +390,19 @@ def good_entry(draw: DrawFn, entry: dict[str, Any], people: list[Any]) -> None:
     joint = draw(st.integers(0, 15))
     far = draw(st.sampled_from([-1, 0, 1, -500, 900.5, 1e-300, 9e5, -9e5, 32]))
     kind = draw(st.sampled_from([
-        "all hidden", "one hidden", "one seen", "all far", "one far", "all at one place", "scale",
-        "center", "image", "more fields", "whole numbers", "visibility",
+        "all hidden", "one hidden", "one visible", "all far", "one far", "all at one point",
+        "scale", "center", "image", "more fields", "whole numbers", "visibility",
     ]))  # fmt: skip
-    if kind in ("all hidden", "one seen"):
+    if kind in ("all hidden", "one visible"):
         entry["joints_vis"] = [0] * 16
-    if kind in ("one hidden", "one seen"):
-        entry["joints_vis"][joint] = int(kind == "one seen")
+    if kind in ("one hidden", "one visible"):
+        entry["joints_vis"][joint] = int(kind == "one visible")
     if kind == "all far":
         entry["joints"] = [[x + far, y - far] for x, y in entry["joints"]]
         entry["joints"] = [[max(-9e5, min(9e5, v)) for v in point] for point in entry["joints"]]
     if kind == "one far":
         entry["joints"][joint] = [far, draw(st.sampled_from([far, -far, 3]))]
-    if kind == "all at one place":
+    if kind == "all at one point":
         entry["joints"] = [[far, far]] * 16
     if kind == "scale":
         entry["scale"] = draw(st.sampled_from([0.00401, 0.005, 0.05, 1, 10, 1e3, 9e5]))
@@ -446,12 +446,12 @@ def bad_entry(draw: DrawFn, entry: dict[str, Any], people: list[Any]) -> None:
             entry[name][:-1], entry[name] * 2, [entry[name]], entry[name][:1], [*entry[name], 1],
         ]))  # fmt: skip
     else:
-        place = entry[name]
-        number = draw(st.integers(0, len(place) - 1))
-        if isinstance(place[number], list) and draw(st.booleans()):
-            place[number] = place = list(place[number])
-            number = draw(st.integers(0, len(place) - 1))
-        place[number] = draw(st.sampled_from(ODD_JSON))
+        position = entry[name]
+        number = draw(st.integers(0, len(position) - 1))
+        if isinstance(position[number], list) and draw(st.booleans()):
+            position[number] = position = list(position[number])
+            number = draw(st.integers(0, len(position) - 1))
+        position[number] = draw(st.sampled_from(ODD_JSON))
 
 
 ODD_JSON = [
@@ -464,7 +464,7 @@ def repeat(draw: DrawFn, entry: dict[str, Any], people: list[Any]) -> None:
     people.append(copy.deepcopy(entry))
 
 
-def leave(draw: DrawFn, entry: dict[str, Any], people: list[Any]) -> None:
+def remove(draw: DrawFn, entry: dict[str, Any], people: list[Any]) -> None:
     people[:] = [person for person in people if person is not entry] or people
 
 
@@ -502,7 +502,7 @@ WRAPPERS = [
 
 
 def wrapped(draw: DrawFn, text: str) -> str:
-    """Put something around the whole file, or in its place."""
+    """Wrap the whole file, or replace it."""
     wrapper = draw(st.sampled_from(WRAPPERS))
     return wrapper % ((text,) * wrapper.count("s"))
 
@@ -511,7 +511,7 @@ def wrapped(draw: DrawFn, text: str) -> str:
 def annotations(draw: DrawFn, good: list[dict[str, Any]]) -> bytes:
     """A valid file with some people changed to other valid ones, then, often, damaged."""
     people: list[Any] = copy.deepcopy(good)
-    harmless = [good_entry] * 6 + [repeat, leave, alone]
+    harmless = [good_entry] * 6 + [repeat, remove, alone]
     harmful = [bad_entry] * 8 + [bad_people]
     changes = [*(harmless for _ in times(draw, 1, 2, 3, 4)),
                *(harmful for _ in times(draw, 0, 0, 0, 0, 1, 1))]  # fmt: skip
@@ -613,7 +613,7 @@ def load_small(path: str, opts: Sequence[Any]) -> CfgNode:
 
 
 def small_defaults() -> CfgNode:
-    """The defaults with the values of SMALL, so that missing keys leave the network small."""
+    """The defaults with the values of SMALL, so that missing keys remove the network small."""
     cfg = get_cfg()
     cfg.merge_from_other_cfg(CfgNode(SMALL))
     cfg.DATASET.ROOT = "data"

@@ -74,7 +74,7 @@ def tricks(canary: str) -> dict[str, object]:
         "eval": Call(eval, f"__import__('os').mkdir({canary!r})"),
         "an attribute": Call(Call(getattr, Call(__import__, "os"), "mkdir"), canary),
         "a method caller": Call(operator.methodcaller("mkdir", canary), Call(__import__, "os")),
-        "a part": Call(functools.partial(os.mkdir, canary)),
+        "a partial": Call(functools.partial(os.mkdir, canary)),
         "a path": Call(Path.mkdir, Path(canary)),
         "open": Call(open, canary, "w"),
         "a pickle in it": Call(pickle.loads, inner),
@@ -103,7 +103,7 @@ def opcodes(canary: str) -> dict[str, bytes]:
 
 
 def _legacy(inner: bytes) -> bytes:
-    """A checkpoint of PyTorch before 1.6, whose first part is that pickle."""
+    """A checkpoint of PyTorch before 1.6, which begins with that pickle."""
     return inner + pickle.dumps(0)
 
 
@@ -335,7 +335,7 @@ SPOTS_IN_JSON: dict[str, Callable[[list, dict], object]] = {
     "joints": lambda entries, it: [{**entries[0], "joints": it}, *entries],
     "a joint": lambda entries, it: [{**entries[0], "joints": [it] * 16}, *entries],
     "a coordinate": lambda entries, it: [{**entries[0], "joints": [[it, 1.0]] * 16}, *entries],
-    "whether it is seen": lambda entries, it: [{**entries[0], "joints_vis": it}, *entries],
+    "visibility": lambda entries, it: [{**entries[0], "joints_vis": it}, *entries],
 }
 
 
@@ -580,7 +580,9 @@ def test_no_tag_of_a_study_runs(desk: Desk, canary: Path, tag: str, spot: str) -
 
 
 @pytest.mark.parametrize("name", ["..", ".", "../../../../../escaped", "a/../../b", "a\\..\\b"])
-def test_no_variant_of_a_study_writes_beside_it(desk: Desk, canary: Path, name: str) -> None:
+def test_no_variant_of_a_study_writes_outside_its_folder(
+    desk: Desk, canary: Path, name: str
+) -> None:
     study = desk.folder / "study.yaml"
     content = {"CFG": "small.yaml", "VARIANTS": {name: {"TRAIN.END_EPOCH": 1}}}
     study.write_text(yaml.safe_dump(content))
@@ -664,7 +666,7 @@ for line in sys.stdin:
     print("reading", flush=True)
     try:
         load_gt(line.strip())
-        print("taken", flush=True)
+        print("accepted", flush=True)
     except UserError as error:
         print("refused" if len(str(error).splitlines()) == 1 else "lines", flush=True)
 """
@@ -676,12 +678,12 @@ def test_a_damaged_mat_never_ends_the_process(desk: Desk, canary: Path, compress
     gt = desk.data / "annot/gt_valid.mat"
     content = {name: value for name, value in loadmat(gt).items() if name[0] != "_"}
     savemat(gt, content, do_compression=compressed)
-    data, files, choose = gt.read_bytes(), [], random.Random(0)
+    data, files, rng = gt.read_bytes(), [], random.Random(0)
     for number in range(MATS):
-        place = choose.randrange(len(data))
-        flipped = data[:place] + bytes([data[place] ^ 1 << number % 8]) + data[place + 1 :]
+        position = rng.randrange(len(data))
+        flipped = data[:position] + bytes([data[position] ^ 1 << number % 8]) + data[position + 1 :]
         files.append(desk.folder / f"{number}.mat")
-        files[-1].write_bytes(data[:place] if number % 4 == 0 else flipped)
+        files[-1].write_bytes(data[:position] if number % 4 == 0 else flipped)
     outcomes, crashes = Counter(), []
     while files:
         reader = subprocess.run(
@@ -695,7 +697,7 @@ def test_a_damaged_mat_never_ends_the_process(desk: Desk, canary: Path, compress
             crashes.append(f"{files[words.count('reading') - 1].name}: {reader.returncode}")
         files = files[words.count("reading") :]
     kind = "compressed" if compressed else "plain"
-    print(f"\n{kind} .mat: {outcomes['refused']} of {MATS} damages refused, "
-          f"{outcomes['taken']} taken, {len(crashes)} end the process")  # fmt: skip
+    print(f"\n{kind} .mat: {outcomes['refused']} of {MATS} damaged files refused, "
+          f"{outcomes['accepted']} accepted, {len(crashes)} end the process")  # fmt: skip
     assert not outcomes["lines"]
     assert not crashes

@@ -1,4 +1,4 @@
-"""A training that is killed many times ends as an undisturbed one, bit for bit."""
+"""A training that is killed many times ends like an uninterrupted one, bit for bit."""
 
 import os
 import random
@@ -83,17 +83,17 @@ def wait_for_write(path: Path, before: Version, process: subprocess.Popen) -> No
         assert time.monotonic() < deadline, "the training hangs"
 
 
-def at_any_time(run: Run, process: subprocess.Popen, choose: random.Random) -> None:
-    time.sleep(choose.uniform(0, 6))
+def at_any_time(run: Run, process: subprocess.Popen, rng: random.Random) -> None:
+    time.sleep(rng.uniform(0, 6))
 
 
-def after_progress(run: Run, process: subprocess.Popen, choose: random.Random) -> None:
+def after_progress(run: Run, process: subprocess.Popen, rng: random.Random) -> None:
     wait_for_write(run.checkpoint, version(run.checkpoint), process)
-    time.sleep(choose.uniform(0, 0.6))
+    time.sleep(rng.uniform(0, 0.6))
 
 
-def while_writing(run: Run, process: subprocess.Popen, choose: random.Random) -> None:
-    for _ in range(choose.randrange(4)):
+def while_writing(run: Run, process: subprocess.Popen, rng: random.Random) -> None:
+    for _ in range(rng.randrange(4)):
         wait_for_write(run.checkpoint, version(run.checkpoint), process)
     wait_for_write(run.temporary, version(run.temporary), process)
 
@@ -105,28 +105,32 @@ MOMENTS: dict[str, Callable[[Run, subprocess.Popen, random.Random], None]] = {
 }
 
 
-def moments(choose: random.Random, counts: Counter[str]) -> Iterator[str]:
+def moments(rng: random.Random, counts: Counter[str]) -> Iterator[str]:
     """When to kill: as planned, in random order, then what is still required."""
     plan = [name for name, times in PLAN.items() for _ in range(times)]
-    choose.shuffle(plan)
+    rng.shuffle(plan)
     yield from plan
     while missing := [name for name in REQUIRED if counts[name] < REQUIRED[name]]:
         yield "writing" if "writing" in missing else "after progress"
 
 
-def start_and_kill(run: Run, moment: str, choose: random.Random, counts: Counter[str]) -> int:
+def start_and_kill(run: Run, moment: str, rng: random.Random, counts: Counter[str]) -> int:
     """Start a run, kill its processes at some moment; count its state, return its exit code."""
-    before, begun = run.progress(), version(run.temporary)
+    before, before_start = run.progress(), version(run.temporary)
     process = run.start()
-    MOMENTS[moment](run, process, choose)
+    MOMENTS[moment](run, process, rng)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     if process.wait(TIMEOUT) != -signal.SIGKILL:
         return process.returncode
-    left, after = version(run.temporary), run.progress()
+    written, after = version(run.temporary), run.progress()
     counts["kills"] += 1
-    counts["writing"] += left is not None and left != begun
-    counts["torn"] += left is not None and left != begun and left[2] < run.checkpoint.stat().st_size
+    counts["writing"] += written is not None and written != before_start
+    counts["incomplete"] += (
+        written is not None
+        and written != before_start
+        and written[2] < run.checkpoint.stat().st_size
+    )
     counts["after progress"] += after > before
     assert after >= before, f"went back from {before} to {after}"
     return process.returncode
@@ -135,11 +139,11 @@ def start_and_kill(run: Run, moment: str, choose: random.Random, counts: Counter
 def test_kills_do_not_change_the_weights(desk: Desk) -> None:
     whole = Run(desk, "whole")
     assert whole.start().wait(TIMEOUT) == 0, whole.last_lines()
-    choose, counts = random.Random(0), Counter()
+    rng, counts = random.Random(0), Counter()
     run, runs, lost = Run(desk, "killed_0"), 1, []
-    for start, moment in enumerate(moments(choose, counts)):
-        assert start < MAX_STARTS, f"too few kills met what they should: {dict(counts)}"
-        code = start_and_kill(run, moment, choose, counts)
+    for start, moment in enumerate(moments(rng, counts)):
+        assert start < MAX_STARTS, f"too few kills at the required moments: {dict(counts)}"
+        code = start_and_kill(run, moment, rng, counts)
         if code == -signal.SIGKILL:
             continue
         # It finished before the kill: continue with a new run.
@@ -149,7 +153,7 @@ def test_kills_do_not_change_the_weights(desk: Desk) -> None:
     lost += [f"{code}: {run.last_lines()}"] if code else differences(whole, run)[:1]
     print(
         f"\nkills {counts['kills']}, of them {counts['writing']} while a checkpoint was written "
-        f"({counts['torn']} left it torn), {counts['after progress']} after progress; "
+        f"({counts['incomplete']} incomplete), {counts['after progress']} after progress; "
         f"of {runs} runs {len(lost)} lost"
     )
     assert not lost
@@ -173,12 +177,12 @@ def differences(one: Run, other: Run) -> list[str]:
 
 
 def unequal(one: Any, other: Any, name: str) -> list[str]:
-    """The names of the parts in which two values differ in any bit."""
+    """The paths at which two values differ in any bit."""
     if isinstance(one, dict | list | tuple) and type(one) is type(other) and len(one) == len(other):
         if not isinstance(one, dict):
             one, other = dict(enumerate(one)), dict(enumerate(other))
         if one.keys() == other.keys():
-            return [part for key in one for part in unequal(one[key], other[key], f"{name}/{key}")]
+            return [path for key in one for path in unequal(one[key], other[key], f"{name}/{key}")]
         return [name]
     return [] if bits(one) == bits(other) else [name]
 

@@ -23,7 +23,7 @@ def read_events(path: Path) -> Iterator[Event]:
 
 
 def test_entries_are_in_the_file_at_once(tmp_path: Path) -> None:
-    """However soon a run starts again."""
+    """Also of runs that start within the same second."""
     logs = []  # kept open: closing a file writes what is buffered
     for run in range(3):
         logs.append(EventLog(tmp_path / "log"))

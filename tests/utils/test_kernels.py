@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib.utils import kernels, machine
+from lib.utils import kernels
 
 
 @pytest.fixture
@@ -43,12 +43,6 @@ def test_other_precisions_use_the_plain_kernel() -> None:
     assert torch.equal(kernels.linear(x, weight), F.linear(x, weight))
     with torch.autocast("cpu", torch.bfloat16):
         assert kernels.linear(x.float(), weight.float()).dtype == torch.bfloat16
-
-
-def test_tuning_twice_is_safe() -> None:
-    machine.tune()
-    machine.tune()
-    torch.randn(1 << 22).sum()
 
 
 def test_topk_along_rows_and_columns_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Lines of a plot differ, and names and panels fit."""
+"""Line styles differ, names fit, and figures are repeatable."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_names_are_all_shown_inside_the_figure(names: list[str]) -> None:
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
     assert box.y0 >= axes.get_window_extent().y1
-    assert axes.get_window_extent().height > 300  # of 600: names take little height from the axes
+    assert axes.get_window_extent().height > 300  # of 600: the names are small
 
 
 def test_a_figure_has_the_same_bytes_each_time() -> None:

@@ -1,4 +1,4 @@
-"""Prefetching: in order, only so far ahead, and the thread ends."""
+"""Prefetching: items are in order, their number is limited, and the thread ends."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ def test_items_are_yielded_in_order() -> None:
     assert list(prefetch([], 3)) == []
 
 
-def test_it_computes_ahead_but_no_farther_than_asked() -> None:
+def test_at_most_count_items_are_computed_in_advance() -> None:
     computed: list[int] = []
     enough = threading.Event()
 
@@ -42,8 +42,8 @@ def test_an_exception_is_raised_after_the_items_before_it() -> None:
         next(results)
 
 
-@pytest.mark.parametrize("taken", [1, 5])
-def test_closing_ends_the_thread_and_closes_the_items(taken: int) -> None:
+@pytest.mark.parametrize("consumed", [1, 5])
+def test_closing_ends_the_thread_and_closes_the_items(consumed: int) -> None:
     before, closed = threading.active_count(), []
 
     def items() -> Iterator[int]:
@@ -53,7 +53,7 @@ def test_closing_ends_the_thread_and_closes_the_items(taken: int) -> None:
             closed.append(threading.current_thread())
 
     results = prefetch(items(), 2)
-    for _ in range(taken):
+    for _ in range(consumed):
         next(results)
     results.close()
     assert threading.active_count() == before

@@ -44,13 +44,13 @@ def plain_weights(block: nn.Module, tokens: Tensor, bias: Tensor | float) -> Ten
 def plain_maps(model: nn.Module, images: Tensor, maps: AttentionMaps) -> tuple[Tensor, Tensor]:
     """The attention of keypoint tokens [B, L, J, N] and [B, M, J, J], of all tokens in all layers.
 
-    What the network pruned, according to its stages, is masked here and does not leave.
+    Tokens that the network removed, according to its stages, are masked here instead.
     """
     visual = model.patches(model.backbone(images))
     tokens = torch.cat((model.keypoint_tokens.expand(len(images), -1, -1), visual), dim=1)
     count = tokens.shape[1]
     joints = count - visual.shape[1]
-    transformer, main, within = model.transformer, [], []
+    transformer, main, joint_maps = model.transformer, [], []
     for layer, block in enumerate(transformer.blocks):
         tokens = tokens + transformer.position.table
         bias = torch.zeros(len(images), count, count)
@@ -66,9 +66,9 @@ def plain_maps(model: nn.Module, images: Tensor, maps: AttentionMaps) -> tuple[T
         tokens = block(tokens, bias[:, None])
     keypoints = tokens[:, :joints]
     for block in model.joint_layers:
-        within.append(plain_weights(block, keypoints, model.joint_layers.bias))
+        joint_maps.append(plain_weights(block, keypoints, model.joint_layers.bias))
         keypoints = block(keypoints, model.joint_layers.bias)
-    return torch.stack(main, 1), torch.stack(within, 1)
+    return torch.stack(main, 1), torch.stack(joint_maps, 1)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -76,11 +76,11 @@ def test_recorded_attention_equals_the_plain_formula(mode: str, small_cfg: MakeC
     cfg = small_cfg(PRUNE=mode)
     model, images = network(cfg), random_images(cfg)
     maps = record_attention(model, images)
-    main, within = plain_maps(model, images, maps)
+    main, joint_maps = plain_maps(model, images, maps)
     recorded = torch.cat((maps.to_keypoints, maps.to_visual), dim=3)
     assert recorded.shape == (2, 5, JOINTS, JOINTS + COUNT)
     torch.testing.assert_close(recorded, main, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(maps.joint_layers, within, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(maps.joint_layers, joint_maps, rtol=1e-4, atol=1e-6)
     assert recorded.std() > 0.005  # the attention is not uniform
     ones = torch.ones(2, 5, JOINTS)
     torch.testing.assert_close(recorded.sum(dim=3), ones, rtol=0, atol=1e-5)
@@ -89,9 +89,7 @@ def test_recorded_attention_equals_the_plain_formula(mode: str, small_cfg: MakeC
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("depth", [0, 2])
-def test_recording_changes_no_bit_of_the_heatmaps(
-    mode: str, depth: int, small_cfg: MakeCfg
-) -> None:
+def test_recording_does_not_change_the_heatmaps(mode: str, depth: int, small_cfg: MakeCfg) -> None:
     cfg = small_cfg(PRUNE=mode, JOINT_DEPTH=depth)
     model, images = network(cfg), random_images(cfg)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The page contains the results, and no name can break out of it."""
+"""The page contains the results, and escapes names."""
 
 import base64
 import json
@@ -77,7 +77,7 @@ def test_a_network_without_joint_layers_has_no_mask(small_cfg: MakeCfg) -> None:
     assert data["jointLayers"] == []
 
 
-def test_names_cannot_break_out(small_cfg: MakeCfg) -> None:
+def test_names_are_escaped(small_cfg: MakeCfg) -> None:
     result = inspected(small_cfg)
     text = page(result, {"image": HOSTILE, HOSTILE: HOSTILE})
     assert data_of(text)["about"] == [["image", HOSTILE], [HOSTILE, HOSTILE]]
@@ -88,7 +88,7 @@ def test_names_cannot_break_out(small_cfg: MakeCfg) -> None:
         assert html_sink not in text
 
 
-def test_the_page_loads_nothing_from_elsewhere(small_cfg: MakeCfg) -> None:
+def test_the_page_loads_no_other_resource(small_cfg: MakeCfg) -> None:
     text = page(inspected(small_cfg), ABOUT)
     assert not re.findall(r"https?://", text)
     assert "default-src 'none'" in text

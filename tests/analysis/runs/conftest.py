@@ -1,4 +1,4 @@
-"""Folders of runs, as the commands leave them."""
+"""Folders of runs, with the files that the commands write."""
 
 import json
 from collections.abc import Callable
@@ -12,35 +12,26 @@ from lib.config import get_cfg
 from lib.core.results import write_json
 from lib.dataset import build_dataset
 from lib.dataset.predictions import Predictions
-from lib.dataset.synthetic.people import make_synthetic
 from lib.metrics import build_metric
 
-PEOPLE = 6
 MakeRun = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "people"
-    make_synthetic(root, {"valid": PEOPLE}, seed=0, image_size=64)
-    return root
 
 
 @pytest.fixture
 def make_run(tmp_path: Path, people: Path) -> MakeRun:
-    """Make the folder of a run whose predictions are `pixels` wrong."""
+    """Return a function that writes a run whose predictions have errors of about `pixels`."""
 
     def make(
         name: str = "run",
         pixels: float = 2,
         epochs: int = 3,
         data: str = "a",
-        kind: str = "synthetic",
+        dataset_name: str = "synthetic",
     ) -> Path:
         folder = tmp_path / "output" / name
         folder.mkdir(parents=True)
         cfg = get_cfg()
-        cfg.DATASET.DATASET, cfg.DATASET.ROOT = kind, str(people)
+        cfg.DATASET.DATASET, cfg.DATASET.ROOT = dataset_name, str(people)
         dataset, metric = build_dataset(cfg, "test"), build_metric(cfg)
         joints = np.stack([record.joints for record in dataset.records])
         joints = joints + pixels * np.random.default_rng(0).standard_normal(joints.shape)
@@ -50,7 +41,7 @@ def make_run(tmp_path: Path, people: Path) -> MakeRun:
         results = {
             "scores": scores,
             "config": cfg.dump() + "OTHER: {VERSION: 1}\n",
-            "data": {"set": "valid", "people": PEOPLE, "fingerprint": data},
+            "data": {"set": "valid", "people": len(dataset), "fingerprint": data},
         }
         write_json(folder / "results.json", results)
         history = [
@@ -65,7 +56,7 @@ def make_run(tmp_path: Path, people: Path) -> MakeRun:
 
 @pytest.fixture
 def edit_json() -> Callable[[Path, Callable[[Any], Any]], None]:
-    """Change a JSON file's content in place."""
+    """Return a function that changes a JSON file."""
 
     def edit(path: Path, change: Callable[[Any], Any]) -> None:
         content = json.loads(path.read_text())

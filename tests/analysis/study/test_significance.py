@@ -6,32 +6,32 @@ import pytest
 from lib.analysis.study.significance import difference
 
 
-def draw(rng: np.random.Generator, chance: np.ndarray, seeds: int) -> np.ndarray:
+def sample(rng: np.random.Generator, probability: np.ndarray, seeds: int) -> np.ndarray:
     """Percent points of 14 joints for each seed and person; [seeds, N, 2]."""
-    correct = rng.binomial(14, chance, (seeds, len(chance)))
+    correct = rng.binomial(14, probability, (seeds, len(probability)))
     return np.stack([100.0 * correct, np.full(correct.shape, 14.0)], axis=2)
 
 
 def test_a_network_does_not_differ_from_itself() -> None:
-    a = draw(np.random.default_rng(0), np.full(50, 0.5), 3)
+    a = sample(np.random.default_rng(0), np.full(50, 0.5), 3)
     result = difference(a, a, rounds=100)
     assert result == (0, 0, 0)
 
 
 def test_a_clear_gain_is_significant_and_antisymmetric() -> None:
     rng = np.random.default_rng(0)
-    chance = rng.uniform(0.2, 0.8, 300)
-    a, b = draw(rng, chance, 3), draw(rng, chance + 0.1, 3)
+    probability = rng.uniform(0.2, 0.8, 300)
+    a, b = sample(rng, probability, 3), sample(rng, probability + 0.1, 3)
     gain, loss = difference(a, b, rounds=500), difference(b, a, rounds=500)
     assert 0 < gain.low < gain.mean < gain.high
     assert gain.mean == pytest.approx(10, abs=2)
     assert (loss.low, loss.mean, loss.high) == pytest.approx((-gain.high, -gain.mean, -gain.low))
 
 
-def test_the_mean_is_that_of_the_scores_also_if_weights_differ() -> None:
+def test_the_difference_is_that_of_the_scores_if_weights_differ() -> None:
     """Two networks may be scored over different numbers of joints."""
     rng = np.random.default_rng(0)
-    a, b = draw(rng, np.full(40, 0.4), 2), draw(rng, np.full(40, 0.6), 2)
+    a, b = sample(rng, np.full(40, 0.4), 2), sample(rng, np.full(40, 0.6), 2)
     b[:, ::2, 1] = 7
     scores = [np.mean([seed[:, 0].sum() / seed[:, 1].sum() for seed in x]) for x in (a, b)]
     result = difference(a, b, rounds=200)
@@ -41,7 +41,7 @@ def test_the_mean_is_that_of_the_scores_also_if_weights_differ() -> None:
 
 def test_pairing_makes_the_interval_narrow() -> None:
     rng = np.random.default_rng(0)
-    a = draw(rng, rng.uniform(0, 1, 200), 2)
+    a = sample(rng, rng.uniform(0, 1, 200), 2)
     b = a.copy()
     b[:, ::7, 0] = np.minimum(1400, b[:, ::7, 0] + 100)
     paired = difference(a, b, rounds=500)
@@ -49,11 +49,13 @@ def test_pairing_makes_the_interval_narrow() -> None:
     assert paired.high - paired.low < 0.2 * (shuffled.high - shuffled.low)
 
 
-def test_intervals_cover_no_difference_about_as_often_as_promised() -> None:
+def test_about_95_percent_of_intervals_contain_the_true_difference() -> None:
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(60):
-        chance = rng.uniform(0.2, 0.8, 80)
-        result = difference(draw(rng, chance, 5), draw(rng, chance, 5), rounds=200, seed=trial)
+        probability = rng.uniform(0.2, 0.8, 80)
+        result = difference(
+            sample(rng, probability, 5), sample(rng, probability, 5), rounds=200, seed=trial
+        )
         covered += result.low <= 0 <= result.high
     assert covered >= 52  # 57 of 60 are expected

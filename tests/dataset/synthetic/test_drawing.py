@@ -1,4 +1,4 @@
-"""Drawings show the body: the face from the front, limbs at the joints."""
+"""Drawn people: the face is visible from the front, limbs are at the joints."""
 
 import numpy as np
 

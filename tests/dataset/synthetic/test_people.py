@@ -1,4 +1,4 @@
-"""Synthetic people: repeatable, annotated as MPII, written completely or not at all."""
+"""Synthetic people: repeatable, annotated like MPII, written completely or not at all."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def people() -> list[tuple[np.ndarray, dict, np.ndarray]]:
+def samples() -> list[tuple[np.ndarray, dict, np.ndarray]]:
     return [sample_person(0, "valid", index, 64) for index in range(150)]
 
 
@@ -52,7 +52,7 @@ def test_a_person_depends_on_seed_set_and_index_only() -> None:
         assert not np.array_equal(image, sample_person(*other, 64)[0])
 
 
-def test_the_layout_is_mpiis(data: Path) -> None:
+def test_files_have_the_layout_of_mpii(data: Path) -> None:
     hidden = 0
     for name, count in COUNTS.items():
         records = json.loads((data / "annot" / f"{name}.json").read_text())
@@ -71,7 +71,7 @@ def test_the_layout_is_mpiis(data: Path) -> None:
     assert hidden, "no joint of these people is outside: draw more people"
 
 
-def test_the_mat_file_has_the_arrays_of_mpiis(data: Path, shared: Path) -> None:
+def test_the_mat_file_has_the_arrays_of_mpii(data: Path, shared: Path) -> None:
     ours = scipy.io.loadmat(data / "annot" / "gt_valid.mat")
     theirs = scipy.io.loadmat(shared / "data" / "mpii" / "annot" / "gt_valid.mat")
     assert set(ours) == set(theirs)
@@ -81,15 +81,15 @@ def test_the_mat_file_has_the_arrays_of_mpiis(data: Path, shared: Path) -> None:
     np.testing.assert_array_equal(ours["dataset_joints"], theirs["dataset_joints"])
 
 
-def test_few_joints_are_outside_the_image(people: list) -> None:
+def test_few_joints_are_outside_the_image(samples: list) -> None:
     hidden = 0
-    for _, record, _ in people:
+    for _, record, _ in samples:
         joints, visible = np.array(record["joints"]), np.array(record["joints_vis"], dtype=bool)
         assert ((joints[visible] >= 1) & (joints[visible] <= 64)).all()
         assert (joints[~visible] == -1).all()
         hidden += (~visible).sum()
         assert visible[[8, 9]].all()
-    assert 0.005 < hidden / (16 * len(people)) < 0.05
+    assert 0.005 < hidden / (16 * len(samples)) < 0.05
 
 
 def test_a_joint_is_visible_if_and_only_if_it_is_inside_the_image(
@@ -114,9 +114,9 @@ def test_a_joint_is_visible_if_and_only_if_it_is_inside_the_image(
         )
 
 
-def test_the_head_box_contains_the_head_and_has_mpiis_size(people: list) -> None:
+def test_the_head_box_contains_the_head_and_has_mpiis_size(samples: list) -> None:
     shares, lengths = [], []
-    for _, record, (low, high) in people:
+    for _, record, (low, high) in samples:
         neck, top = np.array(record["joints"])[[8, 9]]
         for joint in (neck, top):
             assert (joint >= low - 1e-3).all()
@@ -131,8 +131,8 @@ def test_the_head_box_contains_the_head_and_has_mpiis_size(people: list) -> None
     assert np.median(lengths) == pytest.approx(4 / 3, rel=0.01)
 
 
-def test_people_are_inside_the_box_of_the_reader(people: list) -> None:
-    records = [record for _, record, _ in people]
+def test_people_are_inside_the_box_of_the_reader(samples: list) -> None:
+    records = [record for _, record, _ in samples]
     scale = np.array([record["scale"] for record in records])[:, None, None]
     center = np.array([record["center"] for record in records])[:, None]
     joints = np.array([record["joints"] for record in records])

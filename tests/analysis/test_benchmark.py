@@ -1,4 +1,4 @@
-"""The rows of the benchmark: which there are, and that their numbers agree with each other."""
+"""The benchmark: its rows, and that the numbers of a row are consistent."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,6 @@ from yacs.config import CfgNode
 from lib.analysis.benchmark.data import decode_ms, loader_rates
 from lib.analysis.benchmark.measure import interleave, peak_memory
 from lib.analysis.benchmark.rows import as_table, growth_plot, growth_rows, time_rows
-from lib.dataset.synthetic.people import make_synthetic
 from lib.models import MODELS, ModelSpec, PoseNetwork
 from lib.models.pruning import PRUNERS, TokenPruner
 from lib.utils.errors import UserError
@@ -24,7 +23,7 @@ quick = partial(time_rows, precisions=("fp32",), batches=(2,), rounds=1)
 
 
 class ToyNetwork(PoseNetwork):
-    """A network that is no TokenPose and does not prune."""
+    """A network without attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +39,7 @@ def toy_cfg(small_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch) -> CfgNode:
     return small_cfg(NAME="toy")
 
 
-def test_tasks_take_turns() -> None:
+def test_tasks_alternate() -> None:
     order: list[str] = []
     times = interleave({name: partial(order.append, name) for name in "abc"}, 3, CPU)
     assert order == list("abc") * 5  # two rounds to warm up
@@ -62,8 +61,8 @@ def test_numbers_of_a_row_agree(task: str, small_cfg: MakeCfg) -> None:
     none = rows[0]
     for row in rows:
         assert row.to_none == pytest.approx(none.ms_per_image / row.ms_per_image)
-        rate = 2e3 * row.gmacs / row.ms_per_image  # GFLOP/s
-        assert row.of_limit == pytest.approx(rate / row.limit_gflops)
+        gflops = 2e3 * row.gmacs / row.ms_per_image  # per second
+        assert row.of_limit == pytest.approx(gflops / row.limit_gflops)
         assert row.peak_mb > 0
     assert rows[2].gmacs < none.gmacs == rows[1].gmacs
     assert len(as_table(rows).splitlines()) == 2 + len(rows)
@@ -84,7 +83,7 @@ def test_network_without_pruning_has_one_row(task: str, toy_cfg: CfgNode) -> Non
     assert row.gmacs * 1e9 == pytest.approx((3 if task == "train" else 1) * 12 * 16 * 16 * 48)
 
 
-def test_runtimes_leave_out_precisions_that_they_lack(small_cfg: MakeCfg) -> None:
+def test_precisions_that_a_runtime_lacks_are_skipped(small_cfg: MakeCfg) -> None:
     pytest.importorskip("onnxruntime")
     rows = quick(
         small_cfg(PRUNE="none"), CPU, "infer", precisions=("bf16",), runtimes=("onnx", "eager")
@@ -103,10 +102,9 @@ def test_growth_needs_patches(toy_cfg: CfgNode) -> None:
         growth_rows(toy_cfg, CPU)
 
 
-def test_loader_and_decoding_have_a_rate(tmp_path: Path, small_cfg: MakeCfg) -> None:
-    make_synthetic(tmp_path / "people", {"train": 4}, seed=0, image_size=64)
+def test_loader_and_decoding_are_timed(people: Path, small_cfg: MakeCfg) -> None:
     cfg = small_cfg()
-    cfg.DATASET.DATASET, cfg.DATASET.ROOT = "synthetic", str(tmp_path / "people")
+    cfg.DATASET.DATASET, cfg.DATASET.ROOT = "synthetic", str(people)
     rates = loader_rates(cfg, samples=8, rounds=1)
     assert rates["ratio"] == pytest.approx(rates["loader"] / rates["bare"])
     assert decode_ms(cfg, CPU, batch=2, rounds=1) > 0

@@ -1,4 +1,4 @@
-"""Runs are read as far as possible, and what is missing is reported in one line."""
+"""Runs are read as far as possible; a missing or bad file is reported in one line."""
 
 import json
 import math
@@ -90,7 +90,7 @@ def test_a_run_with_a_damaged_history_is_reported(make_run: MakeRun) -> None:
     assert "history.json: is not valid JSON" in notes[0]
 
 
-def test_predictions_that_give_other_scores_are_not_drawn(
+def test_predictions_that_do_not_match_the_scores_are_not_drawn(
     make_run: MakeRun, edit_json: EditJson
 ) -> None:
     folder = make_run()
@@ -107,7 +107,7 @@ def test_set_without_annotation_has_no_score(make_run: MakeRun, edit_json: EditJ
     assert "no annotation" in read_run(folder).notes[0]
 
 
-def test_data_dir_replaces_that_of_the_run(
+def test_data_dir_replaces_the_one_of_the_run(
     make_run: MakeRun, edit_json: EditJson, people: Path
 ) -> None:
     folder = make_run()
@@ -117,7 +117,7 @@ def test_data_dir_replaces_that_of_the_run(
     assert read_run(folder, data_dir=str(people.parent)).evaluation is not None
 
 
-def test_runs_tested_on_other_people_are_marked(make_run: MakeRun) -> None:
+def test_runs_tested_on_other_people_are_labelled(make_run: MakeRun) -> None:
     folders = [make_run("one"), make_run("two"), make_run("other", data="b")]
     runs, notes = read_runs(folders[:2])
     assert [run.name for run in runs] == ["one", "two"]
@@ -136,7 +136,7 @@ def test_runs_of_different_metrics_are_not_drawn_together(
     monkeypatch.setitem(METRICS, "other", Other())
     monkeypatch.setitem(DATASETS, "toy", DatasetSpec(metric="other"))
     with pytest.raises(UserError, match="different metrics"):
-        read_runs([make_run("a"), make_run("b", kind="toy")])
+        read_runs([make_run("a"), make_run("b", dataset_name="toy")])
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,9 +1,9 @@
-"""tools/plot.py draws runs of train.py and test.py, and reports what it cannot draw."""
+"""tools/plot.py draws runs of tools/train.py and tools/test.py, and reports what it cannot draw."""
 
 from desk import Desk
 
 
-def test_runs_are_drawn_as_the_commands_leave_them(desk: Desk) -> None:
+def test_runs_of_the_commands_are_drawn(desk: Desk) -> None:
     assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
     untested = desk.run("plot", desk.results)
     assert untested.code == 0, untested.err

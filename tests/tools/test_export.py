@@ -1,24 +1,14 @@
-"""The export command: the exported network scores the same, and bad input is one line."""
+"""tools/export.py: an exported network scores the same; bad input is an error of one line."""
 
 from pathlib import Path
 
 import pytest
-import torch
 from desk import Desk
-
-from lib.config import load_cfg
-from lib.models import build_model
-from lib.utils.checkpoint import save_weights
 
 
 @pytest.fixture
 def weights(desk: Desk) -> Path:
-    """A checkpoint with random weights in the folder of the run."""
-    desk.results.mkdir(parents=True)
-    torch.manual_seed(0)
-    network = build_model(load_cfg(desk.yaml))
-    save_weights(network.state_dict(), desk.results / "final_state.pth")
-    return desk.results / "final_state.pth"
+    return desk.save_random_weights()
 
 
 def test_an_exported_network_scores_the_same(desk: Desk, weights: Path) -> None:
@@ -30,9 +20,9 @@ def test_an_exported_network_scores_the_same(desk: Desk, weights: Path) -> None:
     path = weights.with_suffix(".onnx")
     assert str(path) in exported.out
     expected = desk.on_cfg("test", *dense)
-    actual = desk.on_cfg("test", *dense, "TEST.MODEL_FILE", path)
-    assert actual.code == 0, actual.err
-    assert actual.out == expected.out
+    tested = desk.on_cfg("test", *dense, "TEST.MODEL_FILE", path)
+    assert tested.code == 0, tested.err
+    assert tested.out == expected.out
     desk.on_cfg("test", "TEST.MODEL_FILE", path).fails_with("MODEL.SPARSITY.PRUNE")
     desk.on_cfg("export", "TEST.MODEL_FILE", path).fails_with("is not a checkpoint")
 

@@ -81,7 +81,7 @@ def test_real_annotation_is_reproduced(
             if key == "joints":
                 a, b = a[visible], b[visible]
             assert np.abs(a - b).max() <= rounded, key
-    gt, known = (load_gt(place / "gt_valid.mat") for place in (out / "annot", folder))
+    gt, known = (load_gt(annot / "gt_valid.mat") for annot in (out / "annot", folder))
     points = np.random.default_rng(0).uniform(0, 150, (700, 16, 2))
     np.testing.assert_allclose(
         normalised_errors(points, gt), normalised_errors(points, known), rtol=2e-3, atol=1e-3

@@ -1,4 +1,4 @@
-"""Plots show the numbers of their runs, each run in one style everywhere."""
+"""Plots show the numbers of the runs; a run has the same style in all plots."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ MakeRun = Callable[..., Path]
 
 
 class MeanDistance(Metric):
-    """A metric in pixels, of which less is better."""
+    """A metric in pixels; lower is better."""
 
     name = "distance"
     primary = "mean"
@@ -45,10 +45,10 @@ class MeanDistance(Metric):
 
 
 def panel(figure: Figure, title: str) -> Axes:
-    return next(one for one in figure.axes if title in (one.get_title(), one.get_ylabel()))
+    return next(axes for axes in figure.axes if title in (axes.get_title(), axes.get_ylabel()))
 
 
-def values_of(axes: Axes) -> list[str]:
+def legend_texts(axes: Axes) -> list[str]:
     legend = axes.get_legend()
     return [] if legend is None else [text.get_text() for text in legend.get_texts()]
 
@@ -58,14 +58,14 @@ def test_curves_end_at_the_scores(make_run: MakeRun) -> None:
     figure = draw_runs(runs)["accuracy"]
     for axes in figure.axes:
         assert len(axes.lines) == 2
-        for line, value, run in zip(axes.lines, values_of(axes), runs, strict=True):
+        for line, value, run in zip(axes.lines, legend_texts(axes), runs, strict=True):
             score = PCKh().evaluate(run.evaluation.predictions, run.evaluation.dataset)
             assert line.get_xdata()[-1] == 0.5
             assert line.get_ydata()[-1] == pytest.approx(score[axes.get_title()], nan_ok=True)
             assert value == f"{score[axes.get_title()]:.1f}"
 
 
-def test_histogram_and_what_is_beyond_make_a_hundred_percent(make_run: MakeRun) -> None:
+def test_the_histogram_and_the_share_beyond_it_sum_to_100_percent(make_run: MakeRun) -> None:
     run = read_run(make_run(pixels=5))
     errors = PCKh().errors(run.evaluation.predictions, run.evaluation.dataset)
     figure = draw_runs([run])["errors"]
@@ -75,7 +75,7 @@ def test_histogram_and_what_is_beyond_make_a_hundred_percent(make_run: MakeRun) 
         annotated = errors[:, joints][~np.isnan(errors[:, joints])]
         beyond = 100 * (annotated > 1).mean()
         assert histogram.get_data().values.sum() + beyond == pytest.approx(100)
-        assert values_of(axes) == [f"{beyond:.0f} % beyond"]
+        assert legend_texts(axes) == [f"{beyond:.0f} % beyond"]
 
 
 def test_a_run_has_the_same_style_in_all_plots(make_run: MakeRun) -> None:
@@ -93,7 +93,7 @@ def test_a_run_has_the_same_style_in_all_plots(make_run: MakeRun) -> None:
         assert [line.get_color() for line in legend.get_lines()] == colors
 
 
-def test_training_shows_the_scores_that_the_metric_plots(make_run: MakeRun) -> None:
+def test_the_training_plot_shows_the_plotted_scores_of_the_metric(make_run: MakeRun) -> None:
     folder = make_run(epochs=6)
     labels = [axes.get_ylabel() for axes in draw_runs([read_run(folder)])["training"].axes]
     assert labels == [*PCKh.plotted.values(), "training loss", "learning rate"]
@@ -115,7 +115,7 @@ def test_plots_take_all_names_and_limits_from_the_metric(
 ) -> None:
     monkeypatch.setitem(METRICS, "distance", MeanDistance())
     monkeypatch.setitem(DATASETS, "toy", DatasetSpec(metric="distance"))
-    run = read_run(make_run(kind="toy"))
+    run = read_run(make_run(dataset_name="toy"))
     assert not run.notes
     figures = draw_runs([run])
     assert panel(figures["training"], "distance (pixels)").lines
@@ -127,6 +127,6 @@ def test_plots_take_all_names_and_limits_from_the_metric(
     assert not any("PCKh" in text.get_text() or "head" in text.get_text() for text in texts)
 
 
-def test_nothing_is_drawn_of_nothing() -> None:
+def test_without_data_nothing_is_drawn() -> None:
     assert draw_runs([]) == {}
     assert draw_runs([Run(Path("a"), "a")]) == {}

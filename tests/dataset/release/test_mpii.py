@@ -368,7 +368,9 @@ def test_own_split_warns_that_scores_do_not_compare(
     assert any("do not compare with published" in line for line in lines)
 
 
-def test_missing_images(release: Callable[..., Path], tmp_path: Path) -> None:
+def test_people_without_an_image_are_excluded_only_on_request(
+    release: Callable[..., Path], tmp_path: Path
+) -> None:
     path = release(release_images())
     missing = ["000000003.jpg", "000000007.jpg", "000000011.jpg", "000000061.jpg"]
     for name in missing:
@@ -413,7 +415,7 @@ def test_images_are_linked_unless_in_place(release: Callable[..., Path], tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_existing_annotation_is_not_lost(
+def test_existing_annotation_is_kept_unless_overwritten(
     release: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, images, out = release(release_images(30)), tmp_path / "images", tmp_path / "out"

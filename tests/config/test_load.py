@@ -18,8 +18,8 @@ from lib.dataset import build_skeleton, dataset_spec
 from lib.models import check_model, model_spec
 from lib.utils.errors import UserError
 
-# As published files of the HRNet family: texts for tuples, whole numbers for floats, -1.0.
-FAMILY = """
+# As the published files of HRNet and TokenPose: texts for tuples, whole numbers for floats, -1.0.
+PUBLISHED = """
 AUTO_RESUME: true
 GPUS: (0,1)
 DATA_DIR: ''
@@ -96,7 +96,7 @@ def ignored(cfg: CfgNode) -> set[str]:
     return set(ignored_keys(cfg, model_spec(cfg).ignored))
 
 
-def test_defaults_are_valid_and_have_an_effect() -> None:
+def test_defaults_are_valid_and_none_is_ignored() -> None:
     check(check_model(get_cfg()))
     assert not ignored(get_cfg())
 
@@ -108,8 +108,8 @@ def test_defaults_are_copies() -> None:
     assert get_cfg() != first
 
 
-def test_family_file(write: Callable[..., Path]) -> None:
-    cfg = load_cfg(write(FAMILY))
+def test_published_file(write: Callable[..., Path]) -> None:
+    cfg = load_cfg(write(PUBLISHED))
     assert cfg.GPUS == (0, 1)
     assert (cfg.TRAIN.LR, type(cfg.TRAIN.LR)) == (0.001, float)
     assert type(cfg.MODEL.SIGMA) is type(cfg.MODEL.TRANSFORMER_MLP_RATIO) is float
@@ -122,12 +122,12 @@ def test_family_file(write: Callable[..., Path]) -> None:
 
 def test_types_stay_those_of_the_defaults(write: Callable[..., Path]) -> None:
     before = leaves(get_cfg())
-    after = leaves(load_cfg(write(FAMILY), ["TRAIN.LR", "1", "WORKERS", "0", "GPUS", "2"]))
+    after = leaves(load_cfg(write(PUBLISHED), ["TRAIN.LR", "1", "WORKERS", "0", "GPUS", "2"]))
     assert {key: type(after[key]) for key in before} == {k: type(v) for k, v in before.items()}
 
 
-def test_copies_keep_the_origins_of_their_values(write: Callable[..., Path]) -> None:
-    path = write(FAMILY)
+def test_copies_keep_the_origin_of_each_value(write: Callable[..., Path]) -> None:
+    path = write(PUBLISHED)
     cfg = load_cfg(path, ["TRAIN.LR", "0.5"])
     for copy in (cfg, cfg.clone(), pickle.loads(pickle.dumps(cfg))):  # noqa: S301
         assert copy == cfg
@@ -137,7 +137,7 @@ def test_copies_keep_the_origins_of_their_values(write: Callable[..., Path]) -> 
 
 
 def test_saved_configuration_loads_unchanged(write: Callable[..., Path]) -> None:
-    cfg = load_cfg(write(FAMILY))
+    cfg = load_cfg(write(PUBLISHED))
     saved = cfg.clone()
     saved.defrost()
     saved.GPUS = list(cfg.GPUS)  # YAML has no tuples
@@ -145,7 +145,7 @@ def test_saved_configuration_loads_unchanged(write: Callable[..., Path]) -> None
 
 
 def test_frozen(write: Callable[..., Path]) -> None:
-    cfg = load_cfg(write(FAMILY))
+    cfg = load_cfg(write(PUBLISHED))
     for node in (cfg, cfg.MODEL, cfg.MODEL.SPARSITY, cfg.MODEL.EXTRA, cfg.MODEL.EXTRA.STAGE2):
         with pytest.raises(AttributeError):
             node.NEW = 1
@@ -173,12 +173,12 @@ def test_frozen(write: Callable[..., Path]) -> None:
     ],
 )
 def test_command_line(write: Callable[..., Path], key: str, text: Any, value: Any) -> None:
-    result = value_of(load_cfg(write(FAMILY), [key, text]), key)
+    result = value_of(load_cfg(write(PUBLISHED), [key, text]), key)
     assert (result, type(result)) == (value, type(value))
 
 
 def test_command_line_comes_last(write: Callable[..., Path]) -> None:
-    cfg = load_cfg(write(FAMILY), ["TRAIN.LR", "0.5", "WORKERS", "1", "TRAIN.LR", "0.25"])
+    cfg = load_cfg(write(PUBLISHED), ["TRAIN.LR", "0.5", "WORKERS", "1", "TRAIN.LR", "0.25"])
     assert (cfg.TRAIN.LR, cfg.WORKERS, cfg.MODEL.DIM) == (0.25, 1, 192)
 
 
@@ -198,7 +198,7 @@ WRONG_TYPE = [
 
 @pytest.mark.parametrize(("key", "value"), WRONG_TYPE)
 def test_wrong_type(write: Callable[..., Path], key: str, value: Any) -> None:
-    message = error_of(write(FAMILY), key, value)
+    message = error_of(write(PUBLISHED), key, value)
     assert message.startswith(f"command line: {key} = ")
     assert "expected" in message or "is a section" in message
 
@@ -242,15 +242,15 @@ IMPOSSIBLE = [
 
 @pytest.mark.parametrize(("key", "value"), IMPOSSIBLE)
 def test_impossible_value(write: Callable[..., Path], key: str, value: Any) -> None:
-    message = error_of(write(FAMILY), key, value)
+    message = error_of(write(PUBLISHED), key, value)
     assert re.match(rf"command line: {key} = .*: must ", message)
 
 
 @pytest.mark.parametrize("name", ["", "../up", "/etc", ".", "\x1b[2J"])
 @pytest.mark.parametrize("key", ["MODEL.NAME", "DATASET.DATASET", "DATASET.SKELETON"])
 def test_unknown_name(write: Callable[..., Path], key: str, name: str) -> None:
-    if key != "DATASET.SKELETON" or name:  # empty: that of the data set
-        assert error_of(write(FAMILY), key, name).startswith(f"command line: {key} = ")
+    if key != "DATASET.SKELETON" or name:  # empty: the one of the data set
+        assert error_of(write(PUBLISHED), key, name).startswith(f"command line: {key} = ")
 
 
 def test_misspelled_name(write: Callable[..., Path]) -> None:
@@ -279,7 +279,7 @@ def test_misspelled_name(write: Callable[..., Path]) -> None:
 def test_values_that_exclude_each_other(
     write: Callable[..., Path], opts: list[str], key: str
 ) -> None:
-    assert re.search(rf": {key} = .*: must .*", error_of(write(FAMILY), *opts))
+    assert re.search(rf": {key} = .*: must .*", error_of(write(PUBLISHED), *opts))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_values_that_exclude_each_other(
     ],
 )
 def test_extreme_values(write: Callable[..., Path], opts: list[str]) -> None:
-    assert load(write(FAMILY), opts).is_frozen()
+    assert load(write(PUBLISHED), opts).is_frozen()
 
 
 def test_the_error_names_the_origin(write: Callable[..., Path]) -> None:
@@ -333,14 +333,14 @@ def test_unknown_key(write: Callable[..., Path], text: str, key: str, nearest: s
 
 
 def test_unknown_key_on_the_command_line(write: Callable[..., Path]) -> None:
-    message = error_of(write(FAMILY), "MODEL.SPARSITY.KEEP", "0.5")
+    message = error_of(write(PUBLISHED), "MODEL.SPARSITY.KEEP", "0.5")
     assert message == (
         "command line: MODEL.SPARSITY.KEEP = '0.5': there is no such key;"
         " the nearest is MODEL.SPARSITY.KEEP_RATIO"
     )
     for key in ("", ".", "MODEL.", "MODEL..DIM", "TRAIN.LR.X", "MODEL.IMAGE_SIZE.0"):
-        assert error_of(write(FAMILY), key, "1").startswith("command line: ")
-    assert "TRAIN.LR has no value" in error_of(write(FAMILY), "WORKERS", "1", "TRAIN.LR")
+        assert error_of(write(PUBLISHED), key, "1").startswith("command line: ")
+    assert "TRAIN.LR has no value" in error_of(write(PUBLISHED), "WORKERS", "1", "TRAIN.LR")
 
 
 HOSTILE = {
@@ -413,12 +413,12 @@ def test_bad_base(write: Callable[..., Path], base: str) -> None:
 
 
 def test_ignored_keys(write: Callable[..., Path]) -> None:
-    assert ignored(load_cfg(write(FAMILY))) == {
+    assert ignored(load_cfg(write(PUBLISHED))) == {
         "GPUS", "TRAIN.GAMMA1", "TRAIN.WD", "TEST.SHIFT_HEATMAP", "TEST.COCO_BBOX_FILE",
     }  # fmt: skip
     opts = ["TRAIN.OPTIMIZER", "adamw", "GPUS", "1", "MODEL.BASE_CHANNEL", "48"]
     expected = {"TRAIN.GAMMA1", "TEST.SHIFT_HEATMAP", "TEST.COCO_BBOX_FILE", "MODEL.BASE_CHANNEL"}
-    assert ignored(load_cfg(write(FAMILY), opts)) == expected
+    assert ignored(load_cfg(write(PUBLISHED), opts)) == expected
 
 
 ANYTHING = st.one_of(
@@ -428,7 +428,7 @@ ANYTHING = st.one_of(
 )  # fmt: skip
 
 
-def verdict(path: Path) -> str:
+def error_or_empty(path: Path) -> str:
     """The error of a file, one line; "" if it is valid."""
     try:
         load(path)
@@ -449,7 +449,7 @@ def verdict(path: Path) -> str:
 def test_changed_file_is_valid_or_one_line(
     write: Callable[..., Path], changes: dict[str, Any]
 ) -> None:
-    values = yaml.safe_load(FAMILY)
+    values = yaml.safe_load(PUBLISHED)
     for key, value in changes.items():
         *sections, name = key.split(".")
         node = values
@@ -457,7 +457,7 @@ def test_changed_file_is_valid_or_one_line(
             node = node.setdefault(section, {})
         node[name] = value
     path = write(yaml.safe_dump(values))
-    message = verdict(path)
+    message = error_or_empty(path)
     if message:
         keys = [*leaves(get_cfg()), "MODEL.EXTRA"]
         assert any(
@@ -470,9 +470,9 @@ def test_changed_file_is_valid_or_one_line(
 def test_damaged_file_is_valid_or_one_line(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    text = bytearray(FAMILY.encode())
+    text = bytearray(PUBLISHED.encode())
     for _ in range(data.draw(st.integers(1, 4))):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "damaged.yaml"
     path.write_bytes(text)
-    verdict(path)
+    error_or_empty(path)

@@ -1,4 +1,4 @@
-"""The commands on synthetic people: train, test, evaluate, resume, and errors of bad input."""
+"""tools/train.py on synthetic people, then test.py and evaluate.py; resume; errors of bad input."""
 
 import json
 import os
@@ -11,17 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from desk import ROOT, Desk, Outcome
+from desk import ROOT, Desk
 from scipy.io import loadmat
 
 from lib.config import load_cfg
 from lib.core import training_checkpoint
-from lib.core.engine import TrainState
 from lib.models import build_model
 from lib.utils.checkpoint import read_checkpoint, read_weights, save_checkpoint
-
-# Keys that make a step draw random numbers or keep state.
-RANDOM = ("MODEL.DROP_PATH", 0.5, "TRAIN.EMA_DECAY", 0.9, "DATASET.COLOR", 0.2)
 
 
 def test_train_test_and_evaluate_agree(desk: Desk) -> None:
@@ -37,10 +33,8 @@ def test_train_test_and_evaluate_agree(desk: Desk) -> None:
     tested = desk.on_cfg("test", "TEST.MODEL_FILE", desk.results / "final_state.pth")
     assert tested.code == 0, tested.err
     header, _, *rows = (line for line in tested.out.splitlines() if line.startswith("|"))
-    names = [
-        "Arch", "Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle",
-        "Mean", "Mean@0.1", "Mean@0.11",
-    ]  # fmt: skip
+    names = ["Arch", "Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle"]
+    names += ["Mean", "Mean@0.1", "Mean@0.11"]
     assert [cell.strip() for cell in header.strip("|").split("|")] == names
     assert [row.split("|")[1].strip() for row in rows] == ["pose_tokenpose_s", "mean pose"]
     assert loadmat(desk.results / "pred.mat")["preds"].shape == (6, 16, 2)
@@ -61,45 +55,19 @@ def _all_debug_images() -> list[str]:
 
 
 def test_a_resumed_training_ends_with_the_same_weights(desk: Desk) -> None:
-    assert desk.on_cfg("train", *RANDOM).code == 0
-    whole = read_checkpoint(desk.results / "final_state.pth")
-    shutil.rmtree(desk.results)
-    # Stopped by a signal, since a lower END_EPOCH would be another run.
-    stopped = _stopped_in_mid_epoch(desk)
-    assert stopped.code == 130
-    state = read_checkpoint(desk.results / "checkpoint.pth")
-    assert (state["progress"]["epoch"], state["progress"]["step"]) == (1, 1)
-    assert desk.on_cfg("train", *RANDOM, "AUTO_RESUME", "True").code == 0
-    resumed = read_checkpoint(desk.results / "final_state.pth")
-    for name, value in whole.items():
-        assert torch.equal(value, resumed[name]), name
+    # With settings that make a step draw random numbers or keep state.
+    desk.check_exact_resume("MODEL.DROP_PATH", 0.5, "TRAIN.EMA_DECAY", 0.9, "DATASET.COLOR", 0.2)
 
 
-def _stopped_in_mid_epoch(desk: Desk) -> Outcome:
-    """Train, with a SIGTERM in the first step of the second epoch."""
-    steps = 0
-    step = TrainState.step
-
-    def step_and_stop(self: TrainState, *batch: object) -> object:
-        nonlocal steps
-        steps += 1
-        if steps == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, *batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainState, "step", step_and_stop)
-        return desk.on_cfg("train", *RANDOM)
-
-
-def test_ctrl_c_leaves_a_checkpoint_and_no_worker(desk: Desk) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_and_no_worker(desk: Desk, number: signal.Signals) -> None:
     words = desk.words("TRAIN.END_EPOCH", 1000, "WORKERS", 2)
     command = [sys.executable, str(ROOT / "tools/train.py"), *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in process.stderr:
         if "epoch 1 step" in line:
             break
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    os.killpg(process.pid, number)  # as terminals and schedulers do: to the workers too
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
@@ -108,7 +76,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_worker(desk: Desk) -> None:
         os.killpg(process.pid, 0)
 
 
-def test_a_set_without_annotation_gets_predictions_but_no_scores(desk: Desk) -> None:
+def test_a_set_without_annotation_is_predicted_but_not_scored(desk: Desk) -> None:
     entries = json.loads((desk.data / "annot/valid.json").read_text())
     bare = [{key: entry[key] for key in ("image", "center", "scale")} for entry in entries]
     (desk.data / "annot/test.json").write_text(json.dumps(bare))
@@ -119,7 +87,7 @@ def test_a_set_without_annotation_gets_predictions_but_no_scores(desk: Desk) -> 
     assert loadmat(desk.results / "pred.mat")["preds"].shape == (6, 16, 2)
 
 
-def test_a_zip_trains_as_a_folder_does(desk: Desk) -> None:
+def test_training_on_a_zip_equals_training_on_a_folder(desk: Desk) -> None:
     assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
     folder = read_checkpoint(desk.results / "final_state.pth")
     shutil.make_archive(str(desk.data / "images"), "zip", desk.data / "images")
@@ -137,7 +105,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_images(desk: Desk) -> No
     assert "TRAIN.LR" in failed.err
 
 
-def _spoil(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes) -> None:
     assert path.exists()
     path.write_bytes(content)
 
@@ -152,7 +120,7 @@ BAD_DATA = {
     "no root": (lambda data: shutil.rmtree(data), "train.json"),
     "no annotation": (lambda data: (data / "annot/train.json").unlink(), "train.json"),
     "annotation is not JSON": (
-        lambda data: _spoil(data / "annot/train.json", b"[{"), "train.json",
+        lambda data: _replace(data / "annot/train.json", b"[{"), "train.json",
     ),
     "fewer joints": (
         lambda data: _edit(data / "annot/train.json", lambda a: a[3]["joints"].pop()), "record 3",
@@ -168,10 +136,10 @@ BAD_DATA = {
     ),
     "no image": (lambda data: (data / "images/train_000004.jpg").unlink(), "train_000004.jpg"),
     "bad image": (
-        lambda data: _spoil(data / "images/train_000005.jpg", b"not an image"), "train_000005.jpg",
+        lambda data: _replace(data / "images/train_000005.jpg", b"no image"), "train_000005.jpg",
     ),
     "bad gt": (
-        lambda data: _spoil(data / "annot/gt_valid.mat", b"no mat"), "gt_valid.mat",
+        lambda data: _replace(data / "annot/gt_valid.mat", b"no mat"), "gt_valid.mat",
     ),
     "gt of other people": (
         lambda data: _edit(data / "annot/valid.json", lambda a: a.pop()), "gt_valid.mat",
@@ -179,12 +147,12 @@ BAD_DATA = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", BAD_DATA)
-def test_bad_data_is_an_error_of_one_line(desk: Desk, fault: str) -> None:
-    spoil, text = BAD_DATA[fault]
-    spoil(desk.data)
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_is_an_error_of_one_line(desk: Desk, case: str) -> None:
+    damage, text = BAD_DATA[case]
+    damage(desk.data)
     desk.on_cfg("train").fails_with(text)
-    if "image" in fault:  # read by a worker
+    if "image" in case:  # read by a worker
         desk.on_cfg("train", "WORKERS", 1).fails_with(text)
 
 
@@ -381,7 +349,7 @@ def test_a_broken_training_checkpoint_is_an_error_of_one_line(desk: Desk) -> Non
         desk.on_cfg("train", "AUTO_RESUME", "True").fails_with("checkpoint.pth")
 
 
-def test_options_may_follow_keys(desk: Desk) -> None:
+def test_options_can_follow_keys(desk: Desk) -> None:
     outcome = desk.run(
         "train", "--cfg", desk.yaml, "DATASET.ROOT", desk.data, "MODEL.SPARSITY.JOINT_HOPS", "-1",
         "TRAIN.END_EPOCH", "1", "--modelDir", desk.folder / "out", "--logDir", desk.folder / "log",
@@ -391,23 +359,7 @@ def test_options_may_follow_keys(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--batch", "0"], ["--rounds", "0"], ["--runtime", "fast"], ["--plot", "p.png"]]
-)
-def test_bad_arguments_of_the_benchmark_are_errors(desk: Desk, words: list[str]) -> None:
-    outcome = desk.run("benchmark", "--cfg", desk.yaml, *words)
-    assert outcome.code == 2
-    assert "Traceback" not in outcome.err
-    assert words[0].strip("-") in outcome.err
-
-
-def test_bad_predictions_are_errors_of_one_line(desk: Desk) -> None:
-    gt = desk.data / "annot/gt_valid.mat"
-    desk.run("evaluate", "--gt", gt, "--pred", "none.mat").fails_with("none.mat")
-    desk.run("evaluate", "--gt", gt, "--pred", gt).fails_with("preds")
-
-
-@pytest.mark.parametrize(
     "path", sorted((ROOT / "experiments").glob("*/*/*.yaml")), ids=lambda p: p.stem
 )
-def test_every_configuration_of_the_repository_builds(path: Path) -> None:
+def test_every_published_configuration_builds(path: Path) -> None:
     build_model(load_cfg(path))
