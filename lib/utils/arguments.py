@@ -44,7 +44,6 @@ def release_parser(description: str, mat: str, out: str) -> argparse.ArgumentPar
         type=Path,
         help="valid.json with the people to validate on; default: random",
     )
-    add("--allow-missing", action="store_true", help="exclude people whose image is missing")
     add("--overwrite", action="store_true", help="replace existing annotation in --out")
     return parser
 

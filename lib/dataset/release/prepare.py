@@ -38,7 +38,6 @@ def prepare(
     read: Callable[[Path], Release],
     valid: Path | None = None,
     separate_images: bool = False,
-    allow_missing: bool = False,
     overwrite: bool = False,
     log: Log = lambda line: None,
 ) -> None:
@@ -48,8 +47,8 @@ def prepare(
     annot/gt_valid.mat, and links the images. `read` reads the .mat file. `valid` lists the people
     to validate on, all others train; without it whole videos are drawn. `separate_images` excludes
     training people who share an image with a person of valid, as the published train.json does.
-    `allow_missing` excludes people whose image is missing. `overwrite` replaces existing
-    annotation. `log` takes a line of the report. UserError, with nothing written, on bad input.
+    `overwrite` replaces existing annotation. `log` takes a line of the report. UserError, with
+    nothing written, on bad input or if an image is missing.
     """
     present = image_names(images)
     link, annot = out / ("images" if images.is_dir() else "images.zip"), out / "annot"
@@ -61,9 +60,12 @@ def prepare(
     release = read(mat)
     chosen = split_by_video(release.train) if valid is None else match_people(release.train, valid)
     sets = _make_sets(release, chosen, separate_images, log)
-    sets = _without_missing_images(sets, present, images, allow_missing, log)
-    if not sets["valid"]:
-        raise UserError(f"{images} has no image of the people to validate on: correct --images")
+    needed = {person.image for people in sets.values() for person in people}
+    if missing := sorted(needed - present):
+        raise UserError(
+            f"{images} lacks {len(missing)} of {len(needed)} images at its top, the first "
+            f"{', '.join(missing[:3])}: add them"
+        )
     if valid is None:
         log(
             "warning: this validation split is our own, and its scores do not compare with "
@@ -188,24 +190,3 @@ def _make_sets(release: Release, chosen: list[int], separate_images: bool, log: 
     train = separate if separate_images else train
     sets = {"train": train, "valid": valid, "trainval": release.train}
     return sets | ({"test": release.test} if release.test else {})
-
-
-def _without_missing_images(
-    sets: Sets, present: set[str], images: Path, allow_missing: bool, log: Log
-) -> Sets:
-    """Return the sets without people whose image is missing; UserError unless that is allowed."""
-    needed = {person.image for people in sets.values() for person in people}
-    missing = sorted(needed - present)
-    if not missing:
-        return sets
-    first = ", ".join(missing[:3])
-    if not allow_missing:
-        raise UserError(
-            f"{images} lacks {len(missing)} of {len(needed)} images at its top, the first {first}: "
-            "add them, or pass --allow-missing to exclude their people"
-        )
-    log(f"excluded: people on {len(missing)} missing images ({first}, ...)")
-    return {
-        name: [person for person in people if person.image in present]
-        for name, people in sets.items()
-    }
