@@ -59,7 +59,7 @@ def prepare(
         raise UserError(f"{annot} is not empty: pass --overwrite")
     release = read(mat)
     chosen = split_by_video(release.train) if valid is None else match_people(release.train, valid)
-    sets = _make_sets(release, chosen, separate_images, log)
+    sets = _make_sets(release, chosen, separate_images)
     needed = {person.image for people in sets.values() for person in people}
     if missing := sorted(needed - present):
         raise UserError(
@@ -176,17 +176,13 @@ def image_names(images: Path) -> set[str]:
         ) from error
 
 
-def _make_sets(release: Release, chosen: list[int], separate_images: bool, log: Log) -> Sets:
+def _make_sets(release: Release, chosen: list[int], separate_images: bool) -> Sets:
     """Return the people of each set; those of release.train with index in `chosen` validate."""
     valid = [release.train[index] for index in chosen]
-    validates, shared = set(chosen), {person.image for person in valid}
+    validates = set(chosen)
     train = [person for index, person in enumerate(release.train) if index not in validates]
-    separate = [person for person in train if person.image not in shared]
-    if len(separate) < len(train):
-        log(
-            f"{len(train) - len(separate)} training people share an image with a person of valid: "
-            + ("excluded" if separate_images else "--separate-images excludes them")
-        )
-    train = separate if separate_images else train
+    if separate_images:
+        shared = {person.image for person in valid}
+        train = [person for person in train if person.image not in shared]
     sets = {"train": train, "valid": valid, "trainval": release.train}
     return sets | ({"test": release.test} if release.test else {})
