@@ -15,7 +15,7 @@ from lib.analysis.benchmark.rows import as_table, growth_plot, growth_rows, time
 from lib.config import load_cfg
 from lib.inference.runtimes import PRECISIONS, RUNTIMES
 from lib.models import check_model
-from lib.utils.arguments import command_parser, one_of, overrides, positive, several
+from lib.utils.arguments import comma_list, command_parser, overrides, positive
 from lib.utils.distributed import describe, init_distributed
 from lib.utils.errors import run_command
 from lib.utils.files import write_bytes
@@ -30,13 +30,15 @@ def parse_arguments() -> argparse.Namespace:
     mode.add_argument("--growth", action="store_true", help="time against visual tokens")
     mode.add_argument("--data", action="store_true", help="the loader against bare decoding")
     mode.add_argument("--decode", action="store_true", help="heatmaps to joints")
-    parser.add_argument("--batch", type=several(positive), default=[1, 16], metavar="N[,N ...]")
-    parser.add_argument("--train-batch", type=several(positive), default=[8], metavar="N[,N ...]")
+    parser.add_argument("--batch", type=comma_list(positive), default=[1, 16], metavar="N[,N ...]")
+    parser.add_argument(
+        "--train-batch", type=comma_list(positive), default=[8], metavar="N[,N ...]"
+    )
     for name, known, default in (
         ("precision", PRECISIONS, ["fp32", "bf16"]),
-        ("runtime", tuple(RUNTIMES), ["eager"]),
+        ("runtime", RUNTIMES, ["eager"]),
     ):
-        words = several(one_of(known))
+        words = comma_list(str, known)
         parser.add_argument(f"--{name}", type=words, default=default, metavar=",".join(known))
     parser.add_argument("--no-training", action="store_true", help="inference only")
     parser.add_argument("--rounds", type=positive, default=9, help="runs of each task")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lib.analysis.inspection.files import inspect_checkpoint
 from lib.core.session import open_session
-from lib.utils.arguments import command_parser, numbers, overrides
+from lib.utils.arguments import comma_list, command_parser, overrides
 from lib.utils.errors import run_command
 
 
@@ -16,11 +16,13 @@ def main() -> None:
     parser = command_parser(__doc__)
     add = parser.add_argument
     add("--input", required=True, metavar="IMAGE", help="the image file")
-    add("--box", type=numbers(4), metavar="X,Y,W,H",
+    add("--box", type=comma_list(float), metavar="X,Y,W,H",
         help="the person in pixels, as --box=-5,0,90,200; default: the whole image")  # fmt: skip
     add("--out", type=Path, metavar="DIR",
         help="output folder; default: <the run's folder>/inspect/<name of the image>")  # fmt: skip
     arguments = parser.parse_intermixed_args()
+    if arguments.box is not None and len(arguments.box) != 4:
+        parser.error("argument --box: needs four numbers, X,Y,W,H")
     with open_session(arguments.cfg, overrides(arguments), "inspect_sparsity") as session:
         page = inspect_checkpoint(
             session, arguments.cfg, arguments.input, arguments.box, arguments.out

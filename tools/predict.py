@@ -15,7 +15,7 @@ from lib.prediction.media import find_sources, silence_codecs
 from lib.prediction.output import WRITES, plan_outputs
 from lib.prediction.run import Prediction
 from lib.predictor import Predictor
-from lib.utils.arguments import command_parser, one_of, overrides, several
+from lib.utils.arguments import comma_list, command_parser, overrides
 from lib.utils.errors import UserError, run_command
 
 
@@ -24,14 +24,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = command_parser(__doc__)
     add = parser.add_argument
     add("--input", required=True, action="append", metavar="WHAT", help="repeatable")
-    add("--detector", type=one_of(DETECTORS), default="auto", metavar="|".join(DETECTORS),
+    add("--detector", choices=DETECTORS, default="auto",
         help="what finds people's boxes; default: auto, which is --boxes, else torchvision if its "
         "weights are cached, else whole (each image is one person)")  # fmt: skip
     add("--boxes", metavar="FILE",
         help="JSON: {name: [[x, y, width, height], ...]}, or COCO detections")  # fmt: skip
     add("--min-score", type=float, metavar="S",
         help=f"ignore boxes with a lower score; default: {MIN_SCORE} for torchvision")  # fmt: skip
-    add("--write", type=several(one_of(WRITES)), metavar=",".join(WRITES),
+    add("--write", type=comma_list(str, WRITES), metavar=",".join(WRITES),
         help="default: images for images, video for videos, keypoints (COCO results) for both, "
         "nothing for a camera")  # fmt: skip
     add("--out", type=Path, metavar="DIR", help="default: `predict` in the run's folder")

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from lib.core.nonfinite import first_bad_gradient, first_bad_layer
+from lib.core.nonfinite import first_bad_layer
 from lib.dataset.heatmap import encode
 from lib.dataset.transforms import rescale_joints
 from lib.inference.runtimes import autocast
@@ -178,8 +178,11 @@ class TrainState:
     def _not_finite(self, loss: Tensor, batch: dict[str, Tensor], bad_loss: bool) -> NotFiniteError:
         samples = batch["index"].tolist()
         if not bad_loss:
-            layer = first_bad_gradient(self.network)
-            return NotFiniteError(f"the gradient of {layer or 'some layer'} is not finite", samples)
+            layer = "some layer"
+            for name, weight in self.network.named_parameters():
+                if weight.grad is not None and not weight.grad.isfinite().all():
+                    layer = name  # the last one, since backward starts there
+            return NotFiniteError(f"the gradient of {layer} is not finite", samples)
         if loss.isfinite():
             return NotFiniteError("the loss of another process is not finite", [])
         model = unwrap(self.model)

@@ -1,20 +1,10 @@
-"""Find the layer in which a loss or a gradient stops being finite."""
+"""Find the layer in which a loss stops being finite."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
-
-
-def first_bad_gradient(model: nn.Module) -> str:
-    """Name the last parameter, where backward starts, with a gradient not finite; "" if none."""
-    bad = [
-        name
-        for name, weight in model.named_parameters()
-        if weight.grad is not None and not weight.grad.isfinite().all()
-    ]
-    return bad[-1] if bad else ""
 
 
 @torch.no_grad()

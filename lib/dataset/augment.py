@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.dataset.skeleton import Skeleton
-from lib.dataset.transforms import PIXELS_PER_SCALE, crop_matrix, mirror_matrix
+from lib.dataset.transforms import PIXELS_PER_SCALE, crop_matrix
 
 ROTATION_PROBABILITY = 0.6
 FLIP_PROBABILITY = 0.5
@@ -45,7 +45,9 @@ class View:
         not matter, since angles are symmetric about 0.
         """
         matrix = crop_matrix(self.center, self.scale, self.rotation, size)
-        return mirror_matrix(matrix, size[0]) if self.mirrored else matrix
+        if self.mirrored:  # x -> width - 1 - x
+            matrix = matrix * [[-1], [1]] + [[0, 0, size[0] - 1], [0, 0, 0]]
+        return matrix
 
 
 def augment(

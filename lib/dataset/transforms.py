@@ -72,11 +72,6 @@ def box_error(box: Sequence[float] | np.ndarray, shape: Sequence[int]) -> str | 
     return None
 
 
-def mirror_matrix(matrix: np.ndarray, width: int) -> np.ndarray:
-    """Return `matrix` followed by the mirror x → width - 1 - x of a crop of that width."""
-    return matrix * [[-1], [1]] + [[0, 0, width - 1], [0, 0, 0]]
-
-
 def reduction(scale: Sequence[float] | np.ndarray, size: Sequence[int]) -> int:
     """Return the largest factor (1, 2, 4 or 8) of shrinking the image that the crop permits."""
     ratio = (scale[0] * PIXELS_PER_SCALE - 1) / (size[0] - 1)

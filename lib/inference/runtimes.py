@@ -4,7 +4,6 @@ Each runs a network as a `Runner`: crops uint8 [B, h, w, 3] -> heatmaps [B, J, h
 change from call to call. Eager and compiled runners import nothing of the other two.
 """
 
-import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from lib.inference.pipeline import PixelsToHeatmaps, Runner
 from lib.models import PoseNetwork, build_model
 from lib.utils.checkpoint import load_weights
 from lib.utils.errors import UserError
-
-log = logging.getLogger(__name__)
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = tuple(TYPES)  # of matrix products and convolutions
@@ -49,8 +46,8 @@ def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
 def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[int, int]) -> Runner:
     """Return a runner of `model`, in evaluation mode; `size` (w, h) of the crops.
 
-    `compiled` falls back to eager with a warning if there is no compiler. UserError if OpenVINO is
-    not installed or the runtime does not compute in that precision.
+    `compiled` compiles at the first batch, and needs a compiler. UserError if OpenVINO is not
+    installed or the runtime does not compute in that precision.
     """
     check_precision(runtime, precision)
     network = PixelsToHeatmaps(model).eval()
@@ -58,17 +55,7 @@ def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[i
         from lib.inference.tracing import build_traced_runner
 
         return build_traced_runner(network, runtime, precision, size)
-    if runtime == "compiled":
-        run = _with_autocast(torch.compile(network), precision)
-        device = next(model.parameters()).device
-        try:  # compile now, so that a missing compiler shows before any work
-            with torch.inference_mode():
-                run(torch.zeros(1, size[1], size[0], 3, dtype=torch.uint8, device=device))
-            return run
-        except Exception as error:  # the compiler's errors have no common class
-            reason = str(error).split("\n")[0]
-            log.warning("torch.compile failed, continuing in eager: %s", reason)
-    return _with_autocast(network, precision)
+    return _with_autocast(torch.compile(network) if runtime == "compiled" else network, precision)
 
 
 def check_precision(runtime: str, precision: str) -> None:

@@ -1,8 +1,7 @@
 """Arguments that several commands share, named as in the HRNet family."""
 
 import argparse
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,6 @@ def release_parser(description: str, mat: str, out: str) -> argparse.ArgumentPar
         type=Path,
         help="valid.json with the people to validate on; default: random",
     )
-    add("--allow-missing", action="store_true", help="exclude people whose image is missing")
     add("--overwrite", action="store_true", help="replace existing annotation in --out")
     return parser
 
@@ -56,32 +54,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def one_of(known: Sequence[str]) -> Callable[[str], str]:
-    """Return a parser of one of the known words."""
+def comma_list(
+    parse: Callable[[str], Any], choices: Collection[str] | None = None
+) -> Callable[[str], list[Any]]:
+    """Return a parser of comma-separated values, each of which is one of `choices`, if given."""
 
-    def parse(text: str) -> str:
-        if text not in known:
-            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(known)}")
-        return text
-
-    return parse
-
-
-def several(parse: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """Return a parser of comma-separated values."""
-    return lambda text: [parse(word) for word in text.split(",")]
-
-
-def numbers(count: int) -> Callable[[str], tuple[float, ...]]:
-    """Return a parser of that many finite numbers, comma-separated."""
-
-    def parse(text: str) -> tuple[float, ...]:
-        try:
-            values = tuple(map(float, text.split(",")))
-        except ValueError:
-            values = ()
-        if len(values) != count or not all(map(math.isfinite, values)):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers such as 1,2.5,...")
+    def items(text: str) -> list[Any]:
+        values = [parse(word) for word in text.split(",")]
+        if choices is not None and not set(values) <= set(choices):
+            raise argparse.ArgumentTypeError(f"{text!r} is not among {', '.join(choices)}")
         return values
 
-    return parse
+    return items

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.dataset import transforms
+from lib.dataset.augment import View
 from lib.dataset.images import decode_image
 from lib.dataset.transforms import (
     box_error,
     box_to_center_scale,
     crop_image,
     crop_matrix,
-    mirror_matrix,
     reduced_matrix,
     reduction,
     rescale_joints,
@@ -74,15 +74,6 @@ def test_box_fills_the_crop_from_first_to_last_pixel() -> None:
     np.testing.assert_allclose(right, (63, 23.5), atol=1e-9)
 
 
-def test_mirror_twice_changes_nothing() -> None:
-    matrix = crop_matrix((31, 17), (0.4, 0.4), 25, (48, 64))
-    once = mirror_matrix(matrix, 48)
-    np.testing.assert_allclose(mirror_matrix(once, 48), matrix, atol=1e-12)
-    points = np.array([[3.0, 8.0], [40.0, 30.0]])
-    straight, mirrored = transform_points(points, matrix), transform_points(points, once)
-    np.testing.assert_allclose(mirrored, np.array([47, 0]) + straight * (-1, 1))
-
-
 def test_mirrored_crop_is_the_crop_of_the_mirrored_image() -> None:
     """HRNet mirrors image and center, then rotates: the mirror of the opposite rotation."""
     image, center, size = smooth_image(200, 150), np.array([90.0, 70.0]), (64, 64)
@@ -92,7 +83,8 @@ def test_mirrored_crop_is_the_crop_of_the_mirrored_image() -> None:
         crop_matrix(mirrored_center, (0.5, 0.5), 20, size),
         size,
     )
-    ours = crop_image(image, mirror_matrix(crop_matrix(center, (0.5, 0.5), -20, size), 64), size)
+    view = View(center, np.array([0.5, 0.5]), rotation=-20, mirrored=True)
+    ours = crop_image(image, view.matrix(size), size)
     assert np.abs(ours.astype(int) - hrnet).mean() < 0.1
 
 

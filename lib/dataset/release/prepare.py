@@ -38,7 +38,6 @@ def prepare(
     read: Callable[[Path], Release],
     valid: Path | None = None,
     separate_images: bool = False,
-    allow_missing: bool = False,
     overwrite: bool = False,
     log: Log = lambda line: None,
 ) -> None:
@@ -48,8 +47,8 @@ def prepare(
     annot/gt_valid.mat, and links the images. `read` reads the .mat file. `valid` lists the people
     to validate on, all others train; without it whole videos are drawn. `separate_images` excludes
     training people who share an image with a person of valid, as the published train.json does.
-    `allow_missing` excludes people whose image is missing. `overwrite` replaces existing
-    annotation. `log` takes a line of the report. UserError, with nothing written, on bad input.
+    `overwrite` replaces existing annotation. `log` takes a line of the report. UserError, with
+    nothing written, on bad input or if an image is missing.
     """
     present = image_names(images)
     link, annot = out / ("images" if images.is_dir() else "images.zip"), out / "annot"
@@ -60,10 +59,13 @@ def prepare(
         raise UserError(f"{annot} is not empty: pass --overwrite")
     release = read(mat)
     chosen = split_by_video(release.train) if valid is None else match_people(release.train, valid)
-    sets = _make_sets(release, chosen, separate_images, log)
-    sets = _without_missing_images(sets, present, images, allow_missing, log)
-    if not sets["valid"]:
-        raise UserError(f"{images} has no image of the people to validate on: correct --images")
+    sets = _make_sets(release, chosen, separate_images)
+    needed = {person.image for people in sets.values() for person in people}
+    if missing := sorted(needed - present):
+        raise UserError(
+            f"{images} lacks {len(missing)} of {len(needed)} images at its top, the first "
+            f"{', '.join(missing[:3])}: add them"
+        )
     if valid is None:
         log(
             "warning: this validation split is our own, and its scores do not compare with "
@@ -174,38 +176,13 @@ def image_names(images: Path) -> set[str]:
         ) from error
 
 
-def _make_sets(release: Release, chosen: list[int], separate_images: bool, log: Log) -> Sets:
+def _make_sets(release: Release, chosen: list[int], separate_images: bool) -> Sets:
     """Return the people of each set; those of release.train with index in `chosen` validate."""
     valid = [release.train[index] for index in chosen]
-    validates, shared = set(chosen), {person.image for person in valid}
+    validates = set(chosen)
     train = [person for index, person in enumerate(release.train) if index not in validates]
-    separate = [person for person in train if person.image not in shared]
-    if len(separate) < len(train):
-        log(
-            f"{len(train) - len(separate)} training people share an image with a person of valid: "
-            + ("excluded" if separate_images else "--separate-images excludes them")
-        )
-    train = separate if separate_images else train
+    if separate_images:
+        shared = {person.image for person in valid}
+        train = [person for person in train if person.image not in shared]
     sets = {"train": train, "valid": valid, "trainval": release.train}
     return sets | ({"test": release.test} if release.test else {})
-
-
-def _without_missing_images(
-    sets: Sets, present: set[str], images: Path, allow_missing: bool, log: Log
-) -> Sets:
-    """Return the sets without people whose image is missing; UserError unless that is allowed."""
-    needed = {person.image for people in sets.values() for person in people}
-    missing = sorted(needed - present)
-    if not missing:
-        return sets
-    first = ", ".join(missing[:3])
-    if not allow_missing:
-        raise UserError(
-            f"{images} lacks {len(missing)} of {len(needed)} images at its top, the first {first}: "
-            "add them, or pass --allow-missing to exclude their people"
-        )
-    log(f"excluded: people on {len(missing)} missing images ({first}, ...)")
-    return {
-        name: [person for person in people if person.image in present]
-        for name, people in sets.items()
-    }

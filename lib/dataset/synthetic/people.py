@@ -6,11 +6,11 @@ breast pocket and a watch on the left.
 """
 
 import json
+import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -108,25 +108,32 @@ def make_synthetic(
     same settings is kept, and False returned. UserError: a value is impossible, other synthetic
     data exists and `overwrite` is not set, `root` has other content, or it cannot be written.
     """
-    for name, count in counts.items():
-        if count < 1:
-            raise UserError(f"set {name}: the number of people must be at least 1, not {count}")
-    if seed < 0:
-        raise UserError(f"the seed must be at least 0, not {seed}")
-    if image_size < MIN_IMAGE_SIZE:
-        raise UserError(f"images must have at least {MIN_IMAGE_SIZE} pixels, not {image_size}")
+    limits = [("seed", seed, 0), ("image size", image_size, MIN_IMAGE_SIZE)]
+    limits += [(f"number of people of {name}", count, 1) for name, count in counts.items()]
+    for name, value, least in limits:
+        if value < least:
+            raise UserError(f"the {name} must be at least {least}, not {value}")
     settings = {"format": FORMAT, "seed": seed, "image_size": image_size, "counts": dict(counts)}
     root = root.resolve()
     try:
-        if _exists(root, settings, overwrite):
-            return False
+        if root.exists() and any(root.iterdir()):
+            file = root / "annot" / "synthetic.json"
+            if not file.is_file():
+                raise UserError(f"{root} is not a folder of synthetic people: choose another one")
+            if read_json(file) == settings:
+                return False
+            if not overwrite:
+                raise UserError(
+                    f"{root} has synthetic people of other settings: choose another folder or "
+                    "pass --overwrite"
+                )
         root.parent.mkdir(parents=True, exist_ok=True)
         # Next to `root`, thus on the same disk, where a rename is atomic.
         with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as folder:
-            new, old = Path(folder, "new"), Path(folder, "old")
+            new = Path(folder, "new")
             _write(new, settings, workers)
             if root.exists():
-                root.rename(old)
+                shutil.rmtree(root)
             new.rename(root)
     except OSError as error:
         raise UserError(
@@ -136,40 +143,22 @@ def make_synthetic(
     return True
 
 
-def _exists(root: Path, settings: dict[str, Any], overwrite: bool) -> bool:
-    """Whether `root` has the people of these settings; UserError if it may not be replaced."""
-    if not root.exists() or not any(root.iterdir()):
-        return False
-    file = root / "annot" / "synthetic.json"
-    if not file.is_file():
-        raise UserError(f"{root} is not a folder of synthetic people: choose another one")
-    is_same = read_json(file) == settings
-    if not is_same and not overwrite:
-        raise UserError(
-            f"{root} has synthetic people of other settings: choose another folder or pass "
-            "--overwrite"
-        )
-    return is_same
-
-
 def _write(root: Path, settings: dict[str, Any], workers: int) -> None:
     """Draw all sets into a new folder."""
     for folder in ("annot", "images"):
         (root / folder).mkdir(parents=True)
     (root / "annot" / "synthetic.json").write_text(json.dumps(settings))
-    with ExitStack() as stack:
-        run: Callable[..., Iterable[Any]] = map
-        if workers > 0:
-            # Spawned, not forked: a fork copies locks whose threads do not exist in it.
-            pool = ProcessPoolExecutor(
-                workers, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-            )
-            run = partial(stack.enter_context(pool).map, chunksize=CHUNK)
+    pool: Executor = ThreadPoolExecutor(1)
+    if workers > 0:
+        # Spawned, not forked: a fork copies locks whose threads do not exist in it.
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,))
+    with pool:
         for name, count in settings["counts"].items():
             write = partial(
                 _write_person, root / "images", settings["seed"], settings["image_size"], name
             )
-            records, boxes = zip(*run(write, range(count)), strict=True)
+            people = pool.map(write, range(count), chunksize=CHUNK)
+            records, boxes = zip(*people, strict=True)
             annotation_path(root, name).write_text(json.dumps(records))
             joints = np.array([record["joints"] for record in records])
             visible = np.array([record["joints_vis"] for record in records], dtype=bool)

@@ -182,7 +182,7 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ("wrong", "name"),
     [
         ({"counts": {"train": 0}}, "train"),
-        ({"image_size": 8}, "pixels"),
+        ({"image_size": 8}, "image size"),
         ({"seed": -1}, "seed"),
     ],
 )
