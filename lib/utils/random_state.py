@@ -1,10 +1,13 @@
-"""The states of PyTorch's random generators, so that a run can resume exactly."""
+"""The states of the global random generators, so that a run can resume exactly.
+
+Nothing here uses NumPy's and Python's, but a user's network may.
+"""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 
 def seed_all(seed: int) -> None:
@@ -14,19 +17,28 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
 
 
-def random_states(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of this process' generators; a step draws from no others."""
-    states = {"torch": torch.get_rng_state()}
+def random_states(device: torch.device) -> dict[str, Any]:
+    """Return the states of all generators of this process, in types that a checkpoint may hold."""
+    state = np.random.get_state()  # noqa: NPY002
+    assert isinstance(state, tuple)
+    name, keys, *rest = state
+    states = {
+        "torch": torch.get_rng_state(),
+        "numpy": (name, keys.tolist(), *rest),
+        "python": random.getstate(),
+    }
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
-def restore_random_states(states: dict[str, Tensor], device: torch.device) -> None:
+def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
     """Restore what `random_states` returned.
 
-    KeyError, TypeError or RuntimeError if `states` is something else.
+    KeyError, TypeError, ValueError or RuntimeError if `states` is something else.
     """
     torch.set_rng_state(states["torch"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    random.setstate(states["python"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
