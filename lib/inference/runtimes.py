@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from lib.inference.pipeline import PixelsToHeatmaps, Runner
 from lib.models import PoseNetwork, build_model
 from lib.utils.checkpoint import load_weights
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, as_user_error
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = tuple(TYPES)  # of matrix products and convolutions
@@ -46,8 +46,8 @@ def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
 def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[int, int]) -> Runner:
     """Return a runner of `model`, in evaluation mode; `size` (w, h) of the crops.
 
-    `compiled` compiles at the first batch, and needs a compiler. UserError if OpenVINO is not
-    installed or the runtime does not compute in that precision.
+    UserError if OpenVINO or a compiler is not installed, or the runtime does not compute in that
+    precision.
     """
     check_precision(runtime, precision)
     network = PixelsToHeatmaps(model).eval()
@@ -55,7 +55,13 @@ def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[i
         from lib.inference.tracing import build_traced_runner
 
         return build_traced_runner(network, runtime, precision, size)
-    return _with_autocast(torch.compile(network) if runtime == "compiled" else network, precision)
+    if runtime == "eager":
+        return _with_autocast(network, precision)
+    run = _with_autocast(torch.compile(network), precision)
+    device = next(model.parameters()).device
+    with as_user_error("TEST.RUNTIME compiled: torch.compile fails here"), torch.inference_mode():
+        run(torch.zeros(1, size[1], size[0], 3, dtype=torch.uint8, device=device))
+    return run
 
 
 def check_precision(runtime: str, precision: str) -> None:

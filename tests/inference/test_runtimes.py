@@ -80,9 +80,7 @@ def test_eager_imports_nothing_of_the_other_runtimes() -> None:
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-def test_a_compiled_network_agrees(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiled_network_agrees(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced by Dynamo, but without generated code, which would need a compiler."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     model, images = make_model("none"), crops(3)
