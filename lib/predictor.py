@@ -72,14 +72,13 @@ class Predictor:
         return people
 
     def stream(
-        self, images: Iterable[tuple[np.ndarray, ArrayLike | None]], batch_size: int | None = None
+        self, images: Iterable[tuple[np.ndarray, ArrayLike | None]]
     ) -> Iterator[list[Person]]:
         """Yield the people of each image with its boxes, in order, as a call returns them.
 
         Batches reach across images: an image waits until the batch of its last person is full, or
         until many bytes of images wait.
         """
-        batch_size = batch_size or self.batch_size
         crops: list[dict[str, Any]] = []
         counts: deque[int] = deque()  # of people, per image that is not yielded yet
         people: deque[Person] = deque()
@@ -89,9 +88,9 @@ class Predictor:
             counts.append(len(new))
             crops += new
             waiting = waiting + image.nbytes if crops else 0
-            while len(crops) >= batch_size or (crops and waiting > MAX_WAITING_BYTES):
-                people += self._predict(crops[:batch_size])
-                crops, waiting = crops[batch_size:], 0
+            while len(crops) >= self.batch_size or (crops and waiting > MAX_WAITING_BYTES):
+                people += self._predict(crops[: self.batch_size])
+                crops, waiting = crops[self.batch_size :], 0
             yield from _completed(people, counts)
         if crops:
             people += self._predict(crops)

@@ -84,7 +84,8 @@ def test_batches_across_images_agree_with_single_calls(make: Make, batch_size: i
     for index, people in enumerate((1, 0, 0, 4, 2, 7, 0, 1, 0)):
         boxes = np.column_stack([rng.uniform(0, 40, (people, 2)), rng.uniform(20, 60, (people, 3))])
         images.append((image(seed=index), boxes))
-    many = list(predictor.stream(images, batch_size))
+    predictor.batch_size = batch_size
+    many = list(predictor.stream(images))
     assert [len(people) for people in many] == [1, 0, 0, 4, 2, 7, 0, 1, 0]
     for people, (pixels, boxes) in zip(many, images, strict=True):
         assert_same(people, predictor(pixels, boxes))
@@ -100,7 +101,8 @@ def test_images_wait_only_until_their_batch_is_full(make: Make) -> None:
             consumed.append(index)
             yield image(seed=index), None
 
-    results = predictor.stream(images(), 2)
+    predictor.batch_size = 2
+    results = predictor.stream(images())
     next(results)
     assert consumed == [0, 1]
     next(results)
@@ -118,7 +120,8 @@ def test_large_images_do_not_wait_until_a_batch_is_full(
     monkeypatch.setattr(
         predictor, "_predict", lambda crops: sizes.append(len(crops)) or predict(crops)
     )
-    assert len(list(predictor.stream([(image(), None)] * 7, 16))) == 7
+    predictor.batch_size = 16
+    assert len(list(predictor.stream([(image(), None)] * 7))) == 7
     assert sizes == [3, 3, 1]
 
 

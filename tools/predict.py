@@ -1,6 +1,6 @@
 """Predict people's joints: python tools/predict.py --cfg FILE --input WHAT TEST.MODEL_FILE FILE.
 
-WHAT is an image, a folder, a glob pattern in quotes, a video, or the number of a camera.
+WHAT is an image, a folder, a glob pattern in quotes, or a video.
 """
 
 import argparse
@@ -32,8 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--min-score", type=float, metavar="S",
         help=f"ignore boxes with a lower score; default: {MIN_SCORE} for torchvision")  # fmt: skip
     add("--write", type=comma_list(str, WRITES), metavar=",".join(WRITES),
-        help="default: images for images, video for videos, keypoints (COCO results) for both, "
-        "nothing for a camera")  # fmt: skip
+        help="default: what fits the input, and keypoints (COCO results)")  # fmt: skip
     add("--out", type=Path, metavar="DIR", help="default: `predict` in the run's folder")
     arguments = parser.parse_intermixed_args()
     paths = [word for word in arguments.opts[::2] if os.path.exists(word)]

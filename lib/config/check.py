@@ -92,9 +92,9 @@ def one_of(key: str, *names: str) -> Rule:
     return Rule(key, f"be one of {', '.join(names)}", lambda value, cfg: value in names)
 
 
-def ignored_of(keys: str, reason: str, when: Callable[[CfgNode], bool]) -> list[Ignored]:
+def ignored_of(keys: str, *reason: Any) -> list[Ignored]:
     """Return the same `Ignored` for several keys, separated by spaces."""
-    return [Ignored(key, reason, when) for key in keys.split()]
+    return [Ignored(key, *reason) for key in keys.split()]
 
 
 def is_increasing(values: Sequence[int], first: int) -> bool:

@@ -138,8 +138,6 @@ class Trainer:
         for name, image in images.items():
             path = self.folder / f"train_{self.progress.epoch:03d}_{name}.jpg"
             drawing.save_image(path, image)
-            if self.writer is not None:
-                self.writer.add_image(f"train/{name}", image, self.progress.epoch)
 
     def _count_bad_images(self, result: StepResult) -> None:
         """Count the people with an unreadable image; UserError above SKIP_BAD_IMAGES."""

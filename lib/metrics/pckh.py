@@ -116,28 +116,19 @@ def pckh_by_part(
     pred: np.ndarray, gt: dict[str, np.ndarray], thresholds: Sequence[float]
 ) -> dict[str, np.ndarray]:
     """Percent within each threshold, float64 [T] each, of Head … Ankle and of Mean, as `pckh`."""
-    curve = pckh_curve(pred, gt, thresholds)
+    errors = normalised_errors(pred, gt)
+    hits = np.stack([(errors <= threshold).sum(axis=0) for threshold in thresholds])
+    annotated = (~np.isnan(errors)).sum(axis=0)
+    weight = annotated.copy()
+    weight[list(NOT_IN_MEAN)] = 0
+    with np.errstate(invalid="ignore"):
+        curve = 100 * hits / annotated  # [T,16]
+        mean = np.nansum(curve * weight, axis=1) / weight.sum()
     parts = {
         part: curve[:, [JOINTS.index(joint) for joint in joints]].mean(axis=1)
         for part, joints in PARTS.items()
     }
-    weight = (gt["jnt_missing"] == 0).sum(axis=1)
-    weight[list(NOT_IN_MEAN)] = 0
-    with np.errstate(invalid="ignore"):
-        return parts | {"Mean": np.nansum(curve * weight, axis=1) / weight.sum()}
-
-
-def pckh_curve(
-    pred: np.ndarray, gt: dict[str, np.ndarray], thresholds: Sequence[float]
-) -> np.ndarray:
-    """Percent of each joint's annotated people within each threshold, float64 [T,16].
-
-    Thresholds [T] are shares of the head's size; nan for a joint that is never annotated.
-    """
-    errors = normalised_errors(pred, gt)
-    hits = np.stack([(errors <= threshold).sum(axis=0) for threshold in thresholds])
-    with np.errstate(invalid="ignore"):
-        return 100 * hits / (~np.isnan(errors)).sum(axis=0)
+    return parts | {"Mean": mean}
 
 
 def normalised_errors(pred: np.ndarray, gt: dict[str, np.ndarray]) -> np.ndarray:

@@ -8,6 +8,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from lib.config.check import (
+    Ignored,
     Rule,
     check,
     check_name,
@@ -214,14 +215,13 @@ TOKENPOSE_S = ModelSpec(
             """MODEL.BASE_CHANNEL MODEL.NUM_BRANCHES MODEL.MULTI_TRANSFORMER_DEPTH
             MODEL.MULTI_TRANSFORMER_HEADS MODEL.MULTI_DIM""",
             "TokenPose-S has no such part",
-            lambda cfg: True,
         ),
         *ignored_of(
             "MODEL.SPARSITY.PRUNE_LAYERS MODEL.SPARSITY.KEEP_RATIO",
             "MODEL.SPARSITY.PRUNE is none",
             lambda cfg: cfg.MODEL.SPARSITY.PRUNE == "none",
         ),
-        *ignored_of(
+        Ignored(
             "MODEL.SPARSITY.JOINT_HOPS",
             "MODEL.SPARSITY.JOINT_DEPTH is 0",
             lambda cfg: cfg.MODEL.SPARSITY.JOINT_DEPTH == 0,

@@ -1,4 +1,4 @@
-"""Input and output media: images, folders, glob patterns, videos and cameras.
+"""Input and output media: images, folders, glob patterns and videos.
 
 Images and frames are uint8 RGB [H, W, 3], upright as viewers show them.
 """
@@ -6,7 +6,6 @@ Images and frames are uint8 RGB [H, W, 3], upright as viewers show them.
 import glob
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,25 +26,21 @@ IMAGE_SUFFIXES = (
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp",
 )  # fmt: skip
-DEFAULT_FRAME_RATE = 25.0  # frames a second, of cameras and files without one
-_ESCAPE = 27  # key code
+DEFAULT_FRAME_RATE = 25.0  # frames a second, of files without one
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image, a video or a camera; the `path` of a camera is its number.
+    """An image or a video; `name` is its path, with `/`, below the folder that the user named."""
 
-    `name` is the path, with `/`, below the folder that the user named.
-    """
-
-    kind: Literal["image", "video", "camera"]
+    kind: Literal["image", "video"]
     path: str
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """An image, or a frame of a video or camera, whose `number` counts from 0."""
+    """An image, or a frame of a video, whose `number` counts from 0."""
 
     image: np.ndarray
     source: Source
@@ -55,8 +50,8 @@ class Frame:
 def find_sources(inputs: Iterable[str]) -> list[Source]:
     """Return the sources of the inputs, each once; within an input they are sorted by name.
 
-    An input is a file, a folder (its images and videos), a glob pattern or the number of a camera.
-    UserError if an input has no source.
+    An input is a file, a folder (its images and videos) or a glob pattern. UserError if an input
+    has no source.
     """
     sources = [source for text in inputs for source in _sources_of(text)]
     return list({os.path.realpath(source.path): source for source in sources}.values())
@@ -64,8 +59,6 @@ def find_sources(inputs: Iterable[str]) -> list[Source]:
 
 def _sources_of(text: str) -> list[Source]:
     is_folder = os.path.isdir(text)
-    if text.isdecimal() and not os.path.exists(text):
-        return [Source("camera", text, f"camera{text}")]
     root, pattern = os.path.dirname(text), text
     if os.path.exists(text):
         pattern = glob.escape(text)
@@ -81,7 +74,7 @@ def _sources_of(text: str) -> list[Source]:
             sources.append(Source("video" if suffix in VIDEO_SUFFIXES else "image", path, name))
     if not sources:
         raise UserError(
-            f"--input {text}: no image or video found; name a file, a folder, a pattern or a camera"
+            f"--input {text}: no image or video found; name a file, a folder or a pattern"
         )
     return sources
 
@@ -96,7 +89,7 @@ def silence_codecs() -> None:
 
 
 class Video:
-    """The frames of a video or camera; iterate once, and close.
+    """The frames of a video; iterate once, and close.
 
     `frame_rate` is in frames a second, `length` the number of frames in the file's header, 0 if
     unknown. UserError if it cannot be opened.
@@ -104,15 +97,13 @@ class Video:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        is_camera = source.kind == "camera"
-        self._capture = cv2.VideoCapture(int(source.path) if is_camera else source.path)
+        self._capture = cv2.VideoCapture(source.path)
         if not self._capture.isOpened():
-            problem = "no such camera, or it is in use" if is_camera else "cannot decode this video"
-            raise UserError(f"{source.path}: {problem}")
+            raise UserError(f"{source.path}: cannot decode this video")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.frame_rate = rate if 1 <= rate <= 1000 else DEFAULT_FRAME_RATE
         length = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.length = int(length) if not is_camera and 0 < length < 1e9 else 0
+        self.length = int(length) if 0 < length < 1e9 else 0
 
     def __iter__(self) -> Iterator[Frame]:
         number = 0
@@ -123,24 +114,8 @@ class Video:
             log.warning("%s: decoded only %d of %d frames", self.source.path, number, self.length)
 
     def close(self) -> None:
-        """Release the file or camera."""
+        """Release the file."""
         self._capture.release()
-
-
-def has_screen() -> bool:
-    """Whether windows can be opened; Qt aborts the process without a screen."""
-    return sys.platform != "linux" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ))
-
-
-def show(title: str, rgb: np.ndarray) -> bool:
-    """Show an image, uint8 RGB [H, W, 3]; return false once the user closes the window.
-
-    `q`, Escape or the window's own button close it.
-    """
-    cv2.imshow(title, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    key = cv2.waitKey(1) & 0xFF
-    is_open = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
-    return is_open and key not in (_ESCAPE, ord("q"))
 
 
 @contextmanager

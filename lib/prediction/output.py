@@ -18,7 +18,7 @@ from lib.utils.errors import UserError
 from lib.utils.files import write_bytes
 
 WRITES = ("images", "video", "keypoints")
-DEFAULT_WRITES = {"image": ("images", "keypoints"), "video": ("video", "keypoints"), "camera": ()}
+DEFAULT_WRITES = {"image": ("images", "keypoints"), "video": ("video", "keypoints")}
 _IMAGE_FORMATS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -86,10 +86,10 @@ class Recorder:
         self._write_frame: Callable[[np.ndarray], object] | None = None
         self._entries: dict[Path, list[dict[str, Any]]] = {}
 
-    def add(self, frame: Frame, people: Sequence[Person], show: bool = False) -> np.ndarray:
-        """Add a frame; return its image, with the people drawn if it is written or to `show`."""
+    def add(self, frame: Frame, people: Sequence[Person]) -> None:
+        """Add a frame with its people."""
         outputs, image = self._plan[frame.source], frame.image
-        if show or outputs.image or outputs.video:
+        if outputs.image or outputs.video:
             for person in sorted(people, key=lambda person: person.score):
                 image = draw_person(image, person.joints, person.scores, self._skeleton)
         if outputs.image is not None:
@@ -115,7 +115,6 @@ class Recorder:
                         "bbox": _rounded(person.box),
                     }
                 )
-        return image
 
     def close(self) -> None:
         """Complete the files."""

@@ -17,7 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from lib.dataset.images import read_image
 from lib.dataset.transforms import box_error
 from lib.prediction.detectors import Detector
-from lib.prediction.media import Frame, Source, Video, has_screen, show
+from lib.prediction.media import Frame, Source, Video
 from lib.prediction.output import Outputs, Recorder
 from lib.predictor import Person, Predictor
 from lib.utils.errors import UserError
@@ -30,7 +30,7 @@ _FRAMES_AHEAD = 16
 
 
 class Prediction:
-    """A run over images, videos and cameras, counted, also if it is interrupted.
+    """A run over images and videos, counted, also if it is interrupted.
 
     `frames` counts images too, `skipped` the files that cannot be read.
     """
@@ -74,55 +74,41 @@ class Prediction:
                 self._skip(error)
 
     def _run_video(self, source: Source) -> None:
-        is_camera = source.kind == "camera"
-        if is_camera and not has_screen() and not self.plan[source].files:
-            raise UserError(f"--input {source.path}: no screen to show the camera on; add --write")
         try:
             video = Video(source)
         except UserError as error:
             self._skip(error)
             return
         with closing(video):
-            ahead, batch_size = (1, 1) if is_camera else (_FRAMES_AHEAD, None)
-            self._process(video, video.length, ahead, batch_size, video.frame_rate)
+            self._process(video, video.length, _FRAMES_AHEAD, video.frame_rate)
 
     def _skip(self, error: UserError) -> None:
         log.warning("%s; skipped", error)
         self.skipped += 1
 
     def _process(
-        self,
-        frames: Iterable[Frame],
-        count: int,
-        ahead: int,
-        batch_size: int | None = None,
-        frame_rate: float = 0.0,
+        self, frames: Iterable[Frame], count: int, ahead: int, frame_rate: float = 0.0
     ) -> None:
-        """Predict and record `count` frames (0: unknown); show those of a camera."""
+        """Predict and record `count` frames (0: unknown)."""
         with (
             closing(Recorder(self.plan, self.predictor.skeleton, frame_rate)) as recorder,
             logging_redirect_tqdm(),
             tqdm(total=count or None, unit="frame", disable=None, leave=False) as bar,
             closing(prefetch(frames, ahead)) as read,
-            closing(prefetch(self._predict(read, batch_size), ahead)) as results,
+            closing(prefetch(self._predict(read), ahead)) as results,
         ):
             for frame, people in results:
-                is_shown = frame.source.kind == "camera" and has_screen()
-                image = recorder.add(frame, people, is_shown)
+                recorder.add(frame, people)
                 if not people and frame.number is None:
                     log.info("%s: no person", frame.source.path)
                 self.frames += 1
                 self.people += len(people)
                 bar.update()
-                if is_shown and not show(frame.source.name, image):
-                    break
 
-    def _predict(
-        self, frames: Iterable[Frame], batch_size: int | None
-    ) -> Iterator[tuple[Frame, list[Person]]]:
+    def _predict(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, list[Person]]]:
         frames, waiting = itertools.tee(frames)
         images = ((frame.image, self._boxes(frame)) for frame in frames)
-        yield from zip(waiting, self.predictor.stream(images, batch_size), strict=True)
+        yield from zip(waiting, self.predictor.stream(images), strict=True)
 
     def _boxes(self, frame: Frame) -> np.ndarray:
         """Return the usable boxes of a frame; report each other box once per file."""

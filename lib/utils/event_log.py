@@ -3,11 +3,9 @@
 import time
 from pathlib import Path
 
-import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
 
 from lib.utils.errors import UserError
 
@@ -30,13 +28,7 @@ class EventLog:
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
         """Write a number."""
-        self._add(summary.scalar(tag, value), step)
-
-    def add_image(self, tag: str, image: np.ndarray, step: int) -> None:
-        """Write an image, uint8 [H, W, 3]."""
-        self._add(summary.image(tag, image, dataformats="HWC"), step)
-
-    def _add(self, content: Summary, step: int) -> None:
+        content = summary.scalar(tag, value)
         try:
             self._file.write_event(Event(summary=content, step=step, wall_time=time.time()))
             self._file.flush()

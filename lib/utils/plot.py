@@ -51,8 +51,7 @@ def new_panels(
 def add_names(figure: Figure, names: Sequence[str]) -> None:
     """Name the lines of a figure, in the order of `line_style`, in a legend above its axes."""
     width, height = figure.get_size_inches()
-    fitting = int(width / (0.5 + 0.065 * max(map(len, names))))  # inches: a line, a letter
-    columns = max(1, min(len(names), fitting))
+    columns = 3 if max(map(len, names)) < 30 else 1
     figure.set_size_inches(width, height + 0.17 * math.ceil(len(names) / columns))
     figure.legend(
         [Line2D([], [], **line_style(index)) for index in range(len(names))],

@@ -16,7 +16,7 @@ from lib.metrics.pckh import (
     load_predictions,
     normalised_errors,
     pckh,
-    pckh_curve,
+    pckh_by_part,
 )
 from lib.utils.errors import UserError
 
@@ -102,9 +102,9 @@ def test_pckh_of_the_real_annotation(shared: Path) -> None:
     # More noise, lower scores; a wider threshold, higher ones.
     worse = pckh(noisy(gt, 30), gt)
     assert all(worse[column] < scores[column] for column in COLUMNS)
-    curve = pckh_curve(pred, gt, np.arange(0, 0.51, 0.01))
-    assert curve.shape == (51, 16)
-    assert (np.diff(curve, axis=0) >= 0).all()
+    curves = pckh_by_part(pred, gt, np.arange(0, 0.51, 0.01).tolist())
+    assert list(curves) == COLUMNS[:8]
+    assert all(len(curve) == 51 and (np.diff(curve) >= 0).all() for curve in curves.values())
 
 
 def test_joints_without_annotation_do_not_count() -> None:

@@ -1,4 +1,4 @@
-"""Videos, intact and damaged; files, folders, patterns and cameras as inputs."""
+"""Videos, intact and damaged; files, folders and patterns as inputs."""
 
 from pathlib import Path
 
@@ -68,11 +68,6 @@ def test_an_undecodable_video_is_an_error(tmp_path: Path, content: bytes | None)
         video(path)
 
 
-def test_a_missing_camera_is_an_error() -> None:
-    with pytest.raises(UserError, match="93: no such camera"):
-        Video(Source("camera", "93", "camera93"))
-
-
 def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "clip.none", tmp_path / "file/clip.mp4"):
@@ -106,15 +101,6 @@ def test_a_pattern_means_the_files_that_match(folder: Path) -> None:
     assert names(f"{folder}/x[1].jpg") == ["x[1].jpg"]  # a file of that name exists
 
 
-def test_a_number_is_a_camera_unless_a_file_has_that_name(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(folder)
-    assert find_sources(["0"]) == [Source("camera", "0", "camera0")]
-    (folder / "0").write_bytes(b"")
-    assert find_sources(["0"])[0].kind == "image"
-
-
 @pytest.mark.parametrize("name", ["none.jpg", "none*.jpg", "empty"])
 def test_an_input_without_images_is_an_error(folder: Path, name: str) -> None:
     (folder / "empty").mkdir()
@@ -127,4 +113,3 @@ def test_repeated_files_are_read_once(folder: Path) -> None:
     assert names(path, folder / "../" / folder.name / "a.png", path, folder / "b.JPG", path) == [
         "a.png", "b.JPG",
     ]  # fmt: skip
-    assert names("0", "1", "0") == ["camera0", "camera1"]

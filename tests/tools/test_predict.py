@@ -14,7 +14,7 @@ import pytest
 from desk import ROOT, Desk, Outcome
 
 from lib.dataset.images import read_image
-from lib.prediction import output, run
+from lib.prediction import output
 from lib.prediction.media import Source, Video, video_writer
 from lib.predictor import Predictor
 
@@ -278,42 +278,3 @@ def test_sigterm_keeps_what_is_done(desk: Desk, weights: Path) -> None:
     assert 0 < len(drawn) < 600
     count = int(out.split(" frames")[0].rpartition(" ")[2])
     assert 0 <= len(drawn) - count <= 1  # the signal may arrive between writing and counting
-
-
-def test_a_camera_needs_a_screen(
-    desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "has_screen", lambda: False)
-    predict(desk, 0).fails_with("screen")
-    monkeypatch.setattr(run, "has_screen", lambda: True)
-    outcome = predict(desk, 93)
-    assert "93: no such camera" in outcome.err
-    assert outcome.code == 2
-
-
-def test_the_camera_is_shown_until_its_window_is_closed(
-    desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clip = make_video(desk.folder / "clip.avi", 30)
-    shown = []
-
-    def show(title: str, rgb: np.ndarray) -> bool:
-        shown.append(rgb)
-        return len(shown) < 3
-
-    def from_clip(source: Source) -> Video:
-        assert source.kind == "camera"
-        video = Video(Source("video", str(clip), "clip"))
-        video.source, video.length = source, 0
-        return video
-
-    monkeypatch.setattr(run, "has_screen", lambda: True)
-    monkeypatch.setattr(run, "show", show)
-    monkeypatch.setattr(run, "Video", from_clip)
-    outcome = predict(desk, 0)
-    assert outcome.code == 0, outcome.err
-    assert len(shown) == 3
-    assert not (desk.folder / "out").exists()
-    shown.clear()
-    assert predict(desk, 0, "--write", "video,keypoints").code == 0
-    assert written(desk) == ["camera0.json", "camera0.mp4"]

@@ -4,7 +4,6 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tensorboardX import record_writer
 from tensorboardX.proto.event_pb2 import Event
@@ -28,14 +27,12 @@ def test_entries_are_in_the_file_at_once(tmp_path: Path) -> None:
     for run in range(3):
         logs.append(EventLog(tmp_path / "log"))
         logs[-1].add_scalar("loss", run + 0.5, run)
-        logs[-1].add_image("image", np.zeros((4, 6, 3), np.uint8), run)
     files = sorted((tmp_path / "log").iterdir())
     assert len(files) == 3
     for run, path in enumerate(files):
-        _, scalar, image = read_events(path)
+        _, scalar = read_events(path)
         assert (scalar.step, scalar.summary.value[0].tag) == (run, "loss")
         assert scalar.summary.value[0].simple_value == run + 0.5
-        assert (image.summary.value[0].image.height, image.summary.value[0].image.width) == (4, 6)
 
 
 def test_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
