@@ -94,17 +94,19 @@ def parse_yaml(text: str | bytes, where: str) -> dict[str, Any]:
     return values
 
 
-def _read_with_bases(path: Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+def _read_with_bases(
+    path: Path, visited: tuple[Path, ...] = ()
+) -> list[tuple[Path, dict[str, Any]]]:
     """Read a file and those that it is based on, the deepest first."""
     values = read_yaml(path)
     if BASE not in values:
         return [(path, values)]
-    base, seen = values.pop(BASE), (*seen, path.resolve())
+    base, visited = values.pop(BASE), (*visited, path.resolve())
     if not isinstance(base, str) or not os.path.isfile(path.parent / base):
         raise value_error(str(path), BASE, base, "there is no such file")
-    if (path.parent / base).resolve() in seen:
+    if (path.parent / base).resolve() in visited:
         raise value_error(str(path), BASE, base, "the file is based on itself")
-    return [*_read_with_bases(path.parent / base, seen), (path, values)]
+    return [*_read_with_bases(path.parent / base, visited), (path, values)]
 
 
 def _merge(
@@ -191,7 +193,7 @@ def _literal(value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether `value` is made of texts, numbers, lists and mappings, so that it can be saved."""
+    """Whether `value` has only texts, numbers, lists and mappings, so that it can be saved."""
     if isinstance(value, Mapping):
         return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
     if isinstance(value, list | tuple):

@@ -100,8 +100,8 @@ class Video:
         self._capture = cv2.VideoCapture(source.path)
         if not self._capture.isOpened():
             raise UserError(f"{source.path}: cannot decode this video")
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.frame_rate = rate if 1 <= rate <= 1000 else DEFAULT_FRAME_RATE
+        frame_rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.frame_rate = frame_rate if 1 <= frame_rate <= 1000 else DEFAULT_FRAME_RATE
         length = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.length = int(length) if 0 < length < 1e9 else 0
 

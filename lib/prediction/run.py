@@ -87,15 +87,15 @@ class Prediction:
         self.skipped += 1
 
     def _process(
-        self, frames: Iterable[Frame], count: int, ahead: int, frame_rate: float = 0.0
+        self, frames: Iterable[Frame], count: int, depth: int, frame_rate: float = 0.0
     ) -> None:
         """Predict and record `count` frames (0: unknown)."""
         with (
             closing(Recorder(self.plan, self.predictor.skeleton, frame_rate)) as recorder,
             logging_redirect_tqdm(),
             tqdm(total=count or None, unit="frame", disable=None, leave=False) as bar,
-            closing(prefetch(frames, ahead)) as read,
-            closing(prefetch(self._predict(read), ahead)) as results,
+            closing(prefetch(frames, depth)) as read,
+            closing(prefetch(self._predict(read), depth)) as results,
         ):
             for frame, people in results:
                 recorder.add(frame, people)

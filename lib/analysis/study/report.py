@@ -90,9 +90,9 @@ def _summary(
     lines = []
     for (name, values), cost in zip(scores.items(), costs, strict=True):
         mean = f"{fmean(values):.2f}"
-        spread = f"{stdev(values):.2f}" if len(values) > 1 else "–"
+        deviation = f"{stdev(values):.2f}" if len(values) > 1 else "–"
         compared = "–" if name == baseline else _compare(rows, name, baseline)
-        lines.append((name, str(len(values)), mean, spread, compared, *cost))
+        lines.append((name, str(len(values)), mean, deviation, compared, *cost))
     return markdown_table(columns, lines)
 
 

@@ -198,8 +198,8 @@ def _choose(rng: Generator, table: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]
     return table[rng.choice(len(table), p=[row[0] for row in table])][1:]
 
 
-def _sample_angles(rng: Generator, spread: Spread) -> dict[str, float]:
-    return _limit({name: rng.normal(*spread.get(name, RESTING[name])) for name in JOINT_LIMITS})
+def _sample_angles(rng: Generator, angles: Spread) -> dict[str, float]:
+    return _limit({name: rng.normal(*angles.get(name, RESTING[name])) for name in JOINT_LIMITS})
 
 
 def _limit(angles: Angles) -> dict[str, float]:
