@@ -4,7 +4,6 @@ Without a flag: inference and training in every pruning mode. The machine should
 within one run.
 """
 
-import argparse
 import json
 import os
 
@@ -23,8 +22,8 @@ from lib.utils.machine import tune
 from lib.utils.plot import render
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+def main() -> None:
+    """Print one table, or the figures that a flag selects."""
     parser = command_parser(__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--growth", action="store_true", help="time against visual tokens")
@@ -46,12 +45,6 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_intermixed_args()
     if arguments.plot and not arguments.growth:
         parser.error("--plot needs --growth")
-    return arguments
-
-
-def main() -> None:
-    """Print one table, or the figures that a flag selects."""
-    arguments = parse_arguments()
     cfg = check_model(load_cfg(arguments.cfg, overrides(arguments)))
     tune()
     distributed = init_distributed(cfg.GPUS)

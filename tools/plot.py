@@ -16,8 +16,8 @@ from lib.utils.files import write_bytes
 from lib.utils.plot import render
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+def main() -> None:
+    """Draw what can be drawn, and print what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
@@ -26,12 +26,7 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--format", choices=("png", "pdf"), default="png", help="default: png")
     parser.add_argument("--dataDir", dest="data_dir", metavar="DIR", help="replaces DATA_DIR")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Draw what can be drawn, and print what is missing."""
-    arguments = parse_arguments()
+    arguments = parser.parse_args()
     runs, notes = read_runs(arguments.runs, arguments.data_dir)
     for note in [*notes, *(note for run in runs for note in run.notes)]:
         print(f"note: {note}", file=sys.stderr)

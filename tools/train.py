@@ -14,7 +14,7 @@ def main() -> None:
         trainer.run()
         if session.distributed.is_main:
             if trainer.progress.best is not None:
-                print(f"best {trainer.metric.name}: {trainer.progress.best:.2f}")
+                print(f"best {trainer.metric.name}: {trainer.progress.best:.4g}")
             print(f"weights, log and images: {session.folder}")
             print(f"TensorBoard logs: {session.log_folder}")
 

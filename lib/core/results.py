@@ -15,6 +15,8 @@ from lib.utils.files import atomic_write
 
 def run_folder(base: str, cfg: CfgNode, run: str) -> Path:
     """Make and return base/<dataset>/<model>/<run>; UserError if it cannot be written."""
+    if run == "..":  # of a file ...yaml
+        raise UserError("a run cannot be named ..: rename the YAML file")
     folder = Path(base) / cfg.DATASET.DATASET / cfg.MODEL.NAME / run
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -187,7 +187,7 @@ class Trainer:
                 self.writer.add_scalar(tag, entry[name], progress.epoch)
         if scores:
             score = scores[metric.primary]
-            log.info("epoch %d: %s %.2f", progress.epoch - 1, metric.name, score)
+            log.info("epoch %d: %s %.4g", progress.epoch - 1, metric.name, score)
             if metric.is_better(score, progress.best):
                 progress.best = score
                 self._save_weights("model_best.pth")

@@ -81,7 +81,9 @@ def changed_keys(path: Path, dump: str) -> list[str]:
 
     UserError if the file is damaged or is no training checkpoint.
     """
-    return _changed_keys(_read(path)["provenance"]["config"], dump)
+    content = _read(path)
+    with as_user_error(f"{path} is not a whole training checkpoint"):
+        return _changed_keys(content["provenance"]["config"], dump)
 
 
 def restore(

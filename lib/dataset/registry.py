@@ -23,15 +23,13 @@ Reader = Callable[[Path, str, Skeleton], Annotation]
 class DatasetSpec:
     """A data set: the reader of its files, and the names of its skeleton and metric."""
 
-    read: Reader = read_mpii
-    skeleton: str = "mpii"
-    metric: str = "pckh"
+    read: Reader
+    skeleton: str
+    metric: str
 
 
 DATASETS: dict[str, DatasetSpec] = {
-    "mpii": DatasetSpec(),
-    "lspet": DatasetSpec(),
-    "synthetic": DatasetSpec(),
+    name: DatasetSpec(read_mpii, "mpii", "pckh") for name in ("mpii", "lspet", "synthetic")
 }
 
 

@@ -4,6 +4,7 @@ To add one, write a module with the attributes of `Backbone` and name it in `BAC
 """
 
 import difflib
+import functools
 from typing import Any, cast
 
 import timm
@@ -33,7 +34,7 @@ class Backbone(nn.Module):
     std: Channels3 = IMAGENET_DEFAULT_STD
 
     def init_weights(self) -> None:
-        """Draw the initial weights, if torch's defaults are not meant."""
+        """Draw the initial weights, unless torch's defaults are used."""
 
 
 class Bottleneck(TorchvisionBottleneck):
@@ -84,7 +85,7 @@ class Stem(Backbone):
 class TimmBackbone(Backbone):
     """The feature map of one stride of a timm network, normalised as its weights were trained.
 
-    Weights are random; `MODEL.PRETRAINED` loads them. `check_backbone` tells what exists.
+    Weights are random.
     """
 
     def __init__(self, name: str, stride: int) -> None:
@@ -130,10 +131,26 @@ def check_backbone(cfg: CfgNode) -> None:
         raise config_error(cfg, "MODEL.BACKBONE_STRIDE", f"{name} has features of stride {known}")
 
 
+@functools.cache
 def _feature_info(name: str) -> Any:
     """Return timm's `FeatureInfo` of a network: strides, channels and indices of its features."""
     try:
-        with torch.device("meta"):  # no memory for weights
-            return timm.create_model(name, features_only=True).feature_info
+        return timm.create_model(name, features_only=True).feature_info
     except (RuntimeError, AttributeError, AssertionError, ValueError) as error:
         raise UserError(f"MODEL.BACKBONE: timm gives no features of {name}: {error}") from None
+
+
+def check_features(cfg: CfgNode) -> None:
+    """UserError if a timm backbone has no feature map for MODEL.IMAGE_SIZE."""
+    name, stride = cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE
+    width, height = cfg.MODEL.IMAGE_SIZE
+    if name in BACKBONES:
+        return
+    try:
+        backbone = TimmBackbone(name, stride).eval()
+        with torch.no_grad():
+            shape = backbone(torch.zeros(1, 3, height, width)).shape
+    except (RuntimeError, AssertionError) as error:
+        raise config_error(cfg, "MODEL.IMAGE_SIZE", f"{name} does not take it: {error}") from None
+    if shape != (1, backbone.channels, height // stride, width // stride):
+        raise config_error(cfg, "MODEL.BACKBONE", f"its features {list(shape)} are no feature map")

@@ -18,8 +18,8 @@ class Linear(nn.Linear):
 def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """`norm(conv(x))`; in evaluation one convolution with the norm folded into its weights.
 
-    Folded at every call: the weights are small beside the work, and nothing is ever stale after
-    loading, averaging or going back to training.
+    Folded at every call: that is cheap compared with the convolution, and nothing is ever stale
+    after loading, averaging or going back to training.
     """
     if norm.training:
         return norm(conv(x))

@@ -1,7 +1,7 @@
 """Dynamic attention pruning: which connections, or which tokens, a layer's attention keeps alive.
 
 The rules share their weights, so one checkpoint runs with any of them. To add a rule, write a
-`Pruner` and name it in `PRUNERS`; configuration, benchmark, study and inspection then know it.
+`Pruner` and name it in `PRUNERS`; configuration, benchmark, study and inspection then support it.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What the project needs to know of a network beside its modules."""
+"""What the project needs to know of a network besides its modules."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,18 +24,13 @@ class PoseNetwork(nn.Module):
     std: Channels3 = IMAGENET_DEFAULT_STD
     published_names: PublishedNames = PublishedNames()
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the parameters without weight decay, beside norms and biases."""
-        return set()
-
 
 def decay_groups(model: PoseNetwork, cfg: CfgNode) -> list[dict[str, Any]]:
     """Parameter groups with TRAIN.WD for weights, and without for norms, biases and tokens."""
-    excluded = model.no_weight_decay()
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for name, weight in model.named_parameters():
-        (decayed if weight.ndim > 1 and name not in excluded else kept).append(weight)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    # Tokens are [1, N, D]. timm's groups are others if TRAIN.WD is 0, which breaks a resume.
+    decayed = [weight for weight in weights if weight.ndim > 1 and weight.shape[0] > 1]
+    kept = [weight for weight in weights if weight.ndim <= 1 or weight.shape[0] == 1]
     return [
         {"params": decayed, "weight_decay": cfg.TRAIN.WD},
         {"params": kept, "weight_decay": 0.0},
@@ -47,10 +42,9 @@ class ModelSpec:
     """A network of `lib.models.MODELS`.
 
     `build` makes it from a configuration. `check` raises UserError at an impossible value and runs
-    right after the YAML file is loaded. `ignored` are keys that the
-    network does not read. `names` turns published names of weights into its own. `export_keys` are
-    the keys in which an exported file must agree with the configuration. `parameter_groups` are
-    what adamw decays.
+    right after the YAML file is loaded. `ignored` are keys that the network does not read. `names`
+    turns published names of weights into its own. `export_keys` are the keys in which an exported
+    file must agree with the configuration. `parameter_groups` are what adamw decays.
     """
 
     build: Callable[[CfgNode], PoseNetwork]

@@ -121,7 +121,7 @@ def mlp_head(dim: int, hidden: int, cells: int) -> nn.Sequential:
 
 
 class TokenPose(PoseNetwork):
-    """The whole network, composed of the parts that it is given."""
+    """The whole network, assembled from its parts."""
 
     def __init__(
         self,
@@ -157,10 +157,6 @@ class TokenPose(PoseNetwork):
         keypoints = self.joint_layers(keypoints)
         width, height = self.heatmap_size
         return rearrange(self.head(keypoints), "b j (h w) -> b j h w", h=height, w=width)
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the tokens and the position: they have no direction to shrink along."""
-        return {"keypoint_tokens", "transformer.position.table"}
 
 
 def init_transformer(module: nn.Module) -> None:

@@ -19,7 +19,7 @@ from lib.config.check import (
     rules_of,
 )
 from lib.dataset import build_skeleton
-from lib.models.backbones import build_backbone, check_backbone
+from lib.models.backbones import build_backbone, check_backbone, check_features
 from lib.models.position import KINDS, Position
 from lib.models.pruning import PRUNERS, prune_modes
 from lib.models.spec import ModelSpec
@@ -101,6 +101,7 @@ def check_tokenpose_s(cfg: CfgNode) -> None:
     check_backbone(cfg)
     check_name(cfg, "MODEL.SPARSITY.PRUNE", prune_modes())
     check(cfg, RULES)
+    check_features(cfg)
 
 
 # In this order: a rule may rely on those before it.

@@ -25,8 +25,8 @@ from lib.utils.prefetch import prefetch
 
 log = logging.getLogger(__name__)
 
-_IMAGES_AHEAD = 2  # they may be large
-_FRAMES_AHEAD = 16
+_PREFETCHED_IMAGES = 2  # they may be large
+_PREFETCHED_FRAMES = 16
 
 
 class Prediction:
@@ -51,7 +51,7 @@ class Prediction:
         images = [source for source in self.plan if source.kind == "image"]
         try:
             if images:
-                self._process(self._read(images), len(images), _IMAGES_AHEAD)
+                self._process(self._read(images), len(images), _PREFETCHED_IMAGES)
             for source in self.plan:
                 if source.kind != "image":
                     self._run_video(source)
@@ -80,7 +80,7 @@ class Prediction:
             self._skip(error)
             return
         with closing(video):
-            self._process(video, video.length, _FRAMES_AHEAD, video.frame_rate)
+            self._process(video, video.length, _PREFETCHED_FRAMES, video.frame_rate)
 
     def _skip(self, error: UserError) -> None:
         log.warning("%s; skipped", error)

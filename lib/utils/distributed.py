@@ -57,7 +57,7 @@ def choose_device(gpu: int) -> torch.device:
 
 def cleanup_distributed(distributed: Distributed) -> None:
     """Leave the process group."""
-    if distributed.world_size > 1:
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

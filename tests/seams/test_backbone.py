@@ -58,6 +58,10 @@ def test_it_trains(desk: Desk, opts: tuple) -> None:
         (("MODEL.BACKBONE", "toy"), "toy has features of stride 8"),
         (("MODEL.BACKBONE", "resnet18", "MODEL.BACKBONE_STRIDE", 1), "stride 2, 4, 8, 16, 32"),
         (("MODEL.BACKBONE", "resnet_18"), "did you mean resnet18?"),
+        (
+            ("MODEL.BACKBONE", "vit_tiny_patch16_224", "MODEL.BACKBONE_STRIDE", 16),
+            "vit_tiny_patch16_224 does not take it",
+        ),
     ],
 )
 def test_a_wrong_backbone_is_one_line(desk: Desk, opts: tuple, message: str) -> None:

@@ -15,7 +15,7 @@ from lib.core import training_checkpoint
 from lib.dataset import PoseDataset, build_dataset
 from lib.dataset.predictions import Predictions
 from lib.metrics import Metric, build_metric
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, as_user_error
 from lib.utils.files import read_json
 from lib.utils.text import shorten
 
@@ -94,9 +94,11 @@ def read_run(folder: Path, data_dir: str | None = None) -> Run:
         raise UserError(f"{folder}: not a run, it has no history.json and no results.json")
     run = Run(folder, folder.name)
     if history_path.exists():
-        run.history = read_history(history_path)
+        with as_user_error(f"{history_path} is damaged"):
+            run.history = read_history(history_path)
     try:
-        _read_test(run, results_path, data_dir)
+        with as_user_error(f"{results_path} is damaged"):
+            _read_test(run, results_path, data_dir)
     except UserError as error:
         run.notes.append(f"{folder}: {error}; no predictions are plotted")
     return run
@@ -109,7 +111,7 @@ def read_history(path: Path) -> History:
         epochs = entry.pop("epoch") + 1
         for name, value in entry.items():
             name = "lr" if name == "rate" else name  # of older runs
-            history.setdefault(name, {})[epochs] = math.nan if value is None else value
+            history.setdefault(name, {})[epochs] = math.nan if value is None else float(value)
     return history
 
 

@@ -13,6 +13,7 @@ from lib.analysis.runs.plots import draw_runs
 from lib.analysis.runs.read import Run, read_run, read_runs
 from lib.core import training_checkpoint
 from lib.dataset import DATASETS, DatasetSpec, PoseDataset
+from lib.dataset.mpii import read_mpii
 from lib.dataset.predictions import Predictions
 from lib.metrics import METRICS, Metric
 from lib.metrics.pckh import PCKh
@@ -114,7 +115,7 @@ def test_plots_take_all_names_and_limits_from_the_metric(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(METRICS, "distance", MeanDistance())
-    monkeypatch.setitem(DATASETS, "toy", DatasetSpec(metric="distance"))
+    monkeypatch.setitem(DATASETS, "toy", DatasetSpec(read_mpii, "mpii", "distance"))
     run = read_run(make_run(dataset_name="toy"))
     assert not run.notes
     figures = draw_runs([run])

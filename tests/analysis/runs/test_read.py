@@ -12,6 +12,7 @@ import pytest
 from lib.analysis.runs.plots import draw_runs
 from lib.analysis.runs.read import read_history, read_run, read_runs, run_names
 from lib.dataset import DATASETS, DatasetSpec
+from lib.dataset.mpii import read_mpii
 from lib.metrics import METRICS
 from lib.metrics.pckh import PCKh
 from lib.utils.errors import UserError
@@ -134,7 +135,7 @@ def test_runs_of_different_metrics_are_not_drawn_together(
         name = "other"
 
     monkeypatch.setitem(METRICS, "other", Other())
-    monkeypatch.setitem(DATASETS, "toy", DatasetSpec(metric="other"))
+    monkeypatch.setitem(DATASETS, "toy", DatasetSpec(read_mpii, "mpii", "other"))
     with pytest.raises(UserError, match="different metrics"):
         read_runs([make_run("a"), make_run("b", dataset_name="toy")])
 
