@@ -1,6 +1,5 @@
 """Inspect a checkpoint on an image and write the page."""
 
-import logging
 from pathlib import Path
 
 import torch
@@ -16,8 +15,6 @@ from lib.utils.checkpoint import load_weights
 from lib.utils.errors import UserError
 from lib.utils.files import write_bytes
 from lib.utils.text import shorten
-
-log = logging.getLogger(__name__)
 
 
 def inspect_checkpoint(
@@ -50,7 +47,6 @@ def inspect_checkpoint(
     folder = out or session.folder / "inspect" / _folder_name(Path(image).stem)
     text = page(result, about).encode()
     write_bytes(folder / "index.html", text)
-    log.info("%s: %d joints, %.2f MB", folder / "index.html", len(result.scores), len(text) / 1e6)
     return folder / "index.html"
 
 
