@@ -32,7 +32,9 @@ def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
     `file` is a checkpoint, or a `.onnx` or `.xml` file of `tools/export.py`. UserError if it cannot
     be read or holds another network than `cfg` describes.
     """
-    if Path(file).suffix in (".onnx", ".xml"):
+    exported = {".onnx": "onnx", ".xml": "openvino"}.get(Path(file).suffix)
+    if exported:
+        check_precision(exported, cfg.TEST.PRECISION)
         from lib.inference.exported import load_exported
 
         return load_exported(cfg, Path(file))
