@@ -30,7 +30,7 @@ _C.MODEL.NAME = "pose_tokenpose_s"  # name of the network in lib.models.MODELS
 _C.MODEL.INIT_WEIGHTS = True  # initialise the backbone with its own rule; False: torch's default
 _C.MODEL.BACKBONE = "stem"  # a name in lib.models.backbones.BACKBONES, or of a timm network
 _C.MODEL.BACKBONE_STRIDE = 4  # image pixels per cell of the backbone's feature map
-_C.MODEL.PRETRAINED = ""  # initial weights, of all layers or those in EXTRA.PRETRAINED_LAYERS
+_C.MODEL.PRETRAINED = ""  # initial weights: a file, timm (its hub) or package:NAME (installed)
 _C.MODEL.NUM_JOINTS = 16  # J, joints of a person; must match the skeleton (MPII 16, COCO 17)
 _C.MODEL.TAG_PER_JOINT = True  # no effect: for bottom-up networks
 _C.MODEL.TARGET_TYPE = "gaussian"  # kind of target; only gaussian
@@ -43,14 +43,20 @@ _C.MODEL.TRANSFORMER_DEPTH = 12  # layers of the main transformer
 _C.MODEL.TRANSFORMER_HEADS = 8  # attention heads of a layer; must divide DIM
 _C.MODEL.TRANSFORMER_MLP_RATIO = 3.0  # hidden width of the MLP, relative to DIM
 _C.MODEL.DROP_PATH = 0.0  # drop path rate of the last layer; grows linearly from 0 at the first
+_C.MODEL.ATTENTION_SCALE = "dim"  # scores are divided by the root of DIM, or of a head's width
 _C.MODEL.POS_EMBEDDING_TYPE = "sine-full"  # none, learnable, sine or sine-full
 _C.MODEL.INIT = True  # truncated normal weights in the transformer; False: torch's default
-_C.MODEL.HIDDEN_HEATMAP_DIM = -1  # hidden width of the head; -1: cells / 8; no layer if below 2 DIM
+_C.MODEL.HEAD = "mlp"  # mlp: a token to all cells, as published; filter: token times cells
+_C.MODEL.HIDDEN_HEATMAP_DIM = -1  # hidden width of mlp; -1: cells / 8; no layer if below 2 DIM
 _C.MODEL.BASE_CHANNEL = 32  # no effect on TokenPose-S (for TokenPose-B and -L)
 _C.MODEL.NUM_BRANCHES = 1  # no effect on TokenPose-S (for TokenPose-B and -L)
 _C.MODEL.MULTI_TRANSFORMER_DEPTH = [12, 12]  # no effect on TokenPose-S (for -B and -L)
 _C.MODEL.MULTI_TRANSFORMER_HEADS = [16, 16]  # no effect on TokenPose-S (for -B and -L)
 _C.MODEL.MULTI_DIM = [48, 48]  # no effect on TokenPose-S (for TokenPose-B and -L)
+
+_C.MODEL.FILTER = Node()  # the filter head
+_C.MODEL.FILTER.STRIDES = [4]  # strides of the backbone's features that it merges, finest first
+_C.MODEL.FILTER.DIM = 96  # width of a cell's embedding
 
 _C.MODEL.EXTRA = Node(new_allowed=True)  # keys of single networks; PRETRAINED_LAYERS: names
 
@@ -88,6 +94,8 @@ _C.DATASET.COLOR_RGB = True  # input channels in RGB order; False: BGR, as in ea
 
 _C.TRAIN = Node()  # training
 _C.TRAIN.LR = 0.001  # initial learning rate, reached after the warm-up
+_C.TRAIN.BACKBONE_LR = 0.0  # initial learning rate of the backbone; 0: that of all
+_C.TRAIN.FROZEN_STAGES = 0  # first stages of the backbone that are not trained
 _C.TRAIN.LR_SCHEDULER = "MultiStepLR"  # MultiStepLR or CosineAnnealingLR
 _C.TRAIN.LR_STEP = [200, 260]  # epochs at which MultiStepLR multiplies by LR_FACTOR
 _C.TRAIN.LR_FACTOR = 0.1  # factor of MultiStepLR
@@ -117,6 +125,7 @@ _C.TRAIN.SHUFFLE = True  # shuffle the samples in each epoch
 
 _C.TEST = Node()  # testing and prediction
 _C.TEST.BATCH_SIZE_PER_GPU = 16  # people in a batch of a process
+_C.TEST.INTERVAL = 1  # epochs of training from one test to the next; the last is always tested
 _C.TEST.MODEL_FILE = ""  # weights, .onnx or .xml to test; empty: final_state.pth of the run
 _C.TEST.PRECISION = "fp32"  # fp32, bf16 or fp16; openvino has no fp16, onnx only fp32
 _C.TEST.RUNTIME = "eager"  # eager, compiled (torch.compile), onnx or openvino

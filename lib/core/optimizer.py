@@ -2,8 +2,9 @@
 
 import bisect
 import math
+from typing import Any, cast
 
-from torch import optim
+from torch import nn, optim
 from yacs.config import CfgNode
 
 from lib.models import PoseNetwork, model_spec
@@ -12,15 +13,33 @@ from lib.models import PoseNetwork, model_spec
 def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> optim.Optimizer:
     """Build `TRAIN.OPTIMIZER`; as in HRNet, `adam` has no weight decay."""
     train = cfg.TRAIN
+    if train.OPTIMIZER == "adamw":
+        groups = model_spec(cfg).parameter_groups(model, cfg)
+    else:
+        groups = [{"params": [weight for weight in model.parameters() if weight.requires_grad]}]
+    if train.BACKBONE_LR:
+        groups = split_backbone(groups, model, train.BACKBONE_LR)
     if train.OPTIMIZER == "sgd":
         return optim.SGD(
-            model.parameters(), lr=train.LR, momentum=train.MOMENTUM, weight_decay=train.WD,
+            groups, lr=train.LR, momentum=train.MOMENTUM, weight_decay=train.WD,
             nesterov=train.NESTEROV,
         )  # fmt: skip
     if train.OPTIMIZER == "adamw":
-        groups = model_spec(cfg).parameter_groups(model, cfg)
         return optim.AdamW(groups, lr=train.LR, eps=train.ADAM_EPS, fused=True)
-    return optim.Adam(model.parameters(), lr=train.LR, eps=train.ADAM_EPS, fused=True)
+    return optim.Adam(groups, lr=train.LR, eps=train.ADAM_EPS, fused=True)
+
+
+def split_backbone(
+    groups: list[dict[str, Any]], model: PoseNetwork, lr: float
+) -> list[dict[str, Any]]:
+    """Split parameter groups: those of the backbone get the learning rate `lr`."""
+    backbone = set(cast(nn.Module, model.backbone).parameters())
+    split = []
+    for group in groups:
+        weights = group["params"]
+        split.append(group | {"params": [w for w in weights if w in backbone], "lr": lr})
+        split.append(group | {"params": [w for w in weights if w not in backbone]})
+    return [group for group in split if group["params"]]
 
 
 def build_scheduler(

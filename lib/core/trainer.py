@@ -26,9 +26,9 @@ from lib.core.visualize import debug_images
 from lib.dataset import Skeleton, build_dataset, build_train_loader, resolve_path
 from lib.dataset.loader import EpochBatchSampler
 from lib.inference.pipeline import PixelsToHeatmaps
-from lib.models import PoseNetwork, build_model
+from lib.models import PoseNetwork, build_model, pretrained
 from lib.utils import drawing
-from lib.utils.checkpoint import load_pretrained, save_weights
+from lib.utils.checkpoint import save_weights
 from lib.utils.distributed import Distributed, all_gather, all_reduce_any, wrap_ddp
 from lib.utils.errors import UserError
 from lib.utils.event_log import EventLog
@@ -173,8 +173,7 @@ class Trainer:
         """Test, record the scores, and save."""
         progress, metric = self.progress, self.metric
         self._save_checkpoint()  # an error in the test must not lose the epoch
-        predictions = self.tester.predict(self.tested, stop.is_set)
-        scores = self.tester.score(predictions) or {}
+        scores = self._test(stop) if self._is_test_due() else {}
         lr = self.state.scheduler.get_last_lr()[0]
         entry: dict[str, Any] = {"epoch": progress.epoch, "loss": progress.loss, "lr": lr, **scores}
         progress.history.append(entry)
@@ -194,6 +193,15 @@ class Trainer:
         self._save_checkpoint()
         if all_reduce_any([stop.is_set()], self.distributed)[0]:
             raise KeyboardInterrupt
+
+    def _is_test_due(self) -> bool:
+        """Whether this epoch ends with a test: every TEST.INTERVAL epochs, and the last."""
+        done = self.progress.epoch + 1
+        return done % self.cfg.TEST.INTERVAL == 0 or done == self.cfg.TRAIN.END_EPOCH
+
+    def _test(self, stop: threading.Event) -> dict[str, float]:
+        predictions = self.tester.predict(self.tested, stop.is_set)
+        return self.tester.score(predictions) or {}
 
     def _save_weights(self, name: str) -> None:
         if self.distributed.is_main:
@@ -232,8 +240,11 @@ def _build_network(cfg: CfgNode, distributed: Distributed) -> PoseNetwork:
     """Build the network with its initial weights, on its device."""
     network = build_model(cfg)
     if cfg.MODEL.PRETRAINED:
+        source = cfg.MODEL.PRETRAINED
+        if pretrained.is_file(source):
+            source = resolve_path(cfg, source)
         layers = cfg.MODEL.EXTRA.get("PRETRAINED_LAYERS", ["*"])
-        load_pretrained(network, resolve_path(cfg, cfg.MODEL.PRETRAINED), layers)
+        pretrained.load_initial_weights(network, source, layers)
     if cfg.TRAIN.BATCH_NORM == "sync" and distributed.world_size > 1:
         if distributed.device.type != "cuda":
             raise UserError(

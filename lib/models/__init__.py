@@ -3,12 +3,16 @@
 from yacs.config import CfgNode
 
 from lib.config.check import check_name
+from lib.models.simple_baseline import SIMPLE_BASELINE
 from lib.models.spec import ModelSpec, PoseNetwork
 from lib.models.tokenpose_spec import TOKENPOSE_S
 
 __all__ = ["MODELS", "ModelSpec", "PoseNetwork", "build_model", "check_model", "model_spec"]
 
-MODELS: dict[str, ModelSpec] = {"pose_tokenpose_s": TOKENPOSE_S}
+MODELS: dict[str, ModelSpec] = {
+    "pose_tokenpose_s": TOKENPOSE_S,
+    "pose_resnet": SIMPLE_BASELINE,
+}
 
 
 def build_model(cfg: CfgNode) -> PoseNetwork:

@@ -1,40 +1,22 @@
-"""Backbones: image to feature map. TokenPose-S's stem, and any network of timm.
+"""The backbones by name: TokenPose-S's stem, and any network of timm.
 
 To add one, write a module with the attributes of `Backbone` and name it in `BACKBONES`.
 """
 
 import difflib
-import functools
-from typing import Any, cast
 
 import timm
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck as TorchvisionBottleneck
 from yacs.config import CfgNode
 
 from lib.config.check import config_error
+from lib.models.backbone import Backbone
 from lib.models.layers import conv_norm
-from lib.utils.errors import UserError
+from lib.models.timm_backbone import TimmBackbone, feature_strides
 
-Channels3 = tuple[float, float, float]
-
-
-class Backbone(nn.Module):
-    """What a network asks of its backbone: images [B, 3, H, W] -> [B, channels, H/s, W/s].
-
-    `stride` s is image pixels a feature cell. Images are normalised with `mean` and `std`, of RGB
-    in the range 0 to 1.
-    """
-
-    stride: int
-    channels: int
-    mean: Channels3 = IMAGENET_DEFAULT_MEAN
-    std: Channels3 = IMAGENET_DEFAULT_STD
-
-    def init_weights(self) -> None:
-        """Draw the initial weights, unless torch's defaults are used."""
+__all__ = ["BACKBONES", "Backbone", "Stem", "build_backbone", "check_backbone", "check_features"]
 
 
 class Bottleneck(TorchvisionBottleneck):
@@ -82,62 +64,45 @@ class Stem(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-class TimmBackbone(Backbone):
-    """The feature map of one stride of a timm network, normalised as its weights were trained.
-
-    Weights are random.
-    """
-
-    def __init__(self, name: str, stride: int) -> None:
-        super().__init__()
-        info = _feature_info(name)
-        level = {reduction: index for index, reduction in enumerate(info.reduction())}[stride]
-        self.network = timm.create_model(
-            name, features_only=True, out_indices=(info.out_indices[level],)
-        )
-        self.stride = stride
-        self.channels = info.channels()[level]
-        trained = timm.get_pretrained_cfg(name)
-        self.mean = cast(Channels3, trained.mean if trained else IMAGENET_DEFAULT_MEAN)
-        self.std = cast(Channels3, trained.std if trained else IMAGENET_DEFAULT_STD)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W], normalised -> [B, channels, H/stride, W/stride]."""
-        (features,) = self.network(images.contiguous(memory_format=torch.channels_last))
-        return features
-
-
 BACKBONES: dict[str, type[Backbone]] = {"stem": Stem}
 
 
-def build_backbone(name: str, stride: int) -> Backbone:
-    """Build a backbone of `BACKBONES`, else the network of that name in timm."""
-    return BACKBONES[name]() if name in BACKBONES else TimmBackbone(name, stride)
+def build_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> Backbone:
+    """Build MODEL.BACKBONE, a name of `BACKBONES` or in timm, with random weights.
+
+    It gives features of MODEL.BACKBONE_STRIDE and, for a head that merges several, of `strides`.
+    The first TRAIN.FROZEN_STAGES are frozen.
+    """
+    name, stride, size = cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE, tuple(cfg.MODEL.IMAGE_SIZE)
+    backbone = BACKBONES[name]() if name in BACKBONES else TimmBackbone(name, stride, strides, size)
+    if cfg.MODEL.INIT_WEIGHTS:
+        backbone.init_weights()
+    backbone.freeze(cfg.TRAIN.FROZEN_STAGES)
+    return backbone
 
 
-def check_backbone(cfg: CfgNode) -> None:
-    """UserError if there is no MODEL.BACKBONE, or it has no features of BACKBONE_STRIDE."""
-    name, stride = cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE
+def check_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> None:
+    """UserError if there is no MODEL.BACKBONE, or it lacks features that the network needs.
+
+    Needed are those of MODEL.BACKBONE_STRIDE and of `strides`, of the key MODEL.FILTER.STRIDES.
+    """
+    name = cfg.MODEL.BACKBONE
     if name in BACKBONES:
-        strides = [BACKBONES[name].stride]
+        known, stages = [BACKBONES[name].stride], 1
     elif timm.is_model(name):
-        strides = _feature_info(name).reduction()
+        known = feature_strides(name)
+        stages = len(known)
     else:
         names = [*BACKBONES, *timm.list_models()]
         near = difflib.get_close_matches(name, names, 1, 0.0)[0]
         raise config_error(cfg, "MODEL.BACKBONE", f"timm has no such network; did you mean {near}?")
-    if stride not in strides:
-        known = ", ".join(map(str, sorted(set(strides))))
-        raise config_error(cfg, "MODEL.BACKBONE_STRIDE", f"{name} has features of stride {known}")
-
-
-@functools.cache
-def _feature_info(name: str) -> Any:
-    """Return timm's `FeatureInfo` of a network: strides, channels and indices of its features."""
-    try:
-        return timm.create_model(name, features_only=True).feature_info
-    except (RuntimeError, AttributeError, AssertionError, ValueError) as error:
-        raise UserError(f"MODEL.BACKBONE: timm gives no features of {name}: {error}") from None
+    stride = cfg.MODEL.BACKBONE_STRIDE
+    for key, values in (("MODEL.BACKBONE_STRIDE", (stride,)), ("MODEL.FILTER.STRIDES", strides)):
+        if not set(values) <= set(known):
+            listed = ", ".join(map(str, sorted(set(known))))
+            raise config_error(cfg, key, f"{name} has features of stride {listed}")
+    if stages < cfg.TRAIN.FROZEN_STAGES:
+        raise config_error(cfg, "TRAIN.FROZEN_STAGES", f"{name} has {stages}")
 
 
 def check_features(cfg: CfgNode) -> None:
@@ -147,7 +112,7 @@ def check_features(cfg: CfgNode) -> None:
     if name in BACKBONES:
         return
     try:
-        backbone = TimmBackbone(name, stride).eval()
+        backbone = TimmBackbone(name, stride, image_size=(width, height)).eval()
         with torch.no_grad():
             shape = backbone(torch.zeros(1, 3, height, width)).shape
     except (RuntimeError, AssertionError) as error:

@@ -9,7 +9,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from lib.config.check import Ignored
-from lib.models.backbones import Channels3
+from lib.models.backbone import Channels3
 from lib.utils.checkpoint import PublishedNames
 
 

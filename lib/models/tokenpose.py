@@ -4,7 +4,6 @@ TokenPose: Li et al., "TokenPose: Learning Keypoint Tokens for Human Pose Estima
 """
 
 import math
-from itertools import pairwise
 from typing import cast
 
 import torch
@@ -13,8 +12,7 @@ from einops import rearrange
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from lib.models.backbones import Backbone
-from lib.models.layers import Linear
+from lib.models.backbone import Backbone
 from lib.models.position import Position
 from lib.models.pruning import Pruner, Stage, gather_tokens, keep_count
 from lib.models.spec import PoseNetwork
@@ -27,6 +25,11 @@ class PatchEmbedding(nn.Linear):
     def __init__(self, channels: int, patch_size: tuple[int, int], dim: int) -> None:
         super().__init__(channels * patch_size[0] * patch_size[1], dim)
         self.patch_size = patch_size
+
+    def init_weights(self) -> None:
+        """As `init_transformer`; wider for small patches, so that tokens have the same variance."""
+        trunc_normal_(self.weight, std=max(0.02, self.in_features**-0.5))
+        nn.init.zeros_(self.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, (h/ph)·(w/pw), dim], as a convolution, which needs no copy."""
@@ -113,13 +116,6 @@ class JointLayers(nn.ModuleList):
         return keypoints
 
 
-def mlp_head(dim: int, hidden: int, cells: int) -> nn.Sequential:
-    """Each keypoint token to its heatmap, dim -> cells; through `hidden` where dim ≤ hidden/2."""
-    widths = (dim, hidden, cells) if dim <= hidden / 2 else (dim, cells)
-    layers = [(nn.LayerNorm(a), Linear(a, b)) for a, b in pairwise(widths)]
-    return nn.Sequential(*(layer for pair in layers for layer in pair))
-
-
 class TokenPose(PoseNetwork):
     """The whole network, assembled from its parts."""
 
@@ -132,7 +128,6 @@ class TokenPose(PoseNetwork):
         joint_layers: nn.Module,
         head: nn.Module,
         num_joints: int,
-        heatmap_size: tuple[int, int],
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -141,7 +136,6 @@ class TokenPose(PoseNetwork):
         self.transformer = transformer
         self.joint_layers = joint_layers
         self.head = head
-        self.heatmap_size = heatmap_size
         self.mean, self.std = backbone.mean, backbone.std
         trunc_normal_(self.keypoint_tokens, std=0.02)
 
@@ -150,13 +144,12 @@ class TokenPose(PoseNetwork):
 
         If `stages` is a list, each pruning stage is appended to it.
         """
-        visual = self.patches(self.backbone(images))
+        features = self.backbone.features(images)
+        visual = self.patches(features[self.backbone.stride])
         keypoints = self.keypoint_tokens.expand(images.shape[0], -1, -1)
         tokens = torch.cat((keypoints, visual), dim=1)
         keypoints = self.transformer(tokens, keypoints.shape[1], stages)
-        keypoints = self.joint_layers(keypoints)
-        width, height = self.heatmap_size
-        return rearrange(self.head(keypoints), "b j (h w) -> b j h w", h=height, w=width)
+        return self.head(self.joint_layers(keypoints), features)
 
 
 def init_transformer(module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """How a configuration builds TokenPose: its rules, its parts, its published weights."""
 
-import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -19,7 +19,9 @@ from lib.config.check import (
     rules_of,
 )
 from lib.dataset import build_skeleton
+from lib.models.backbone import Backbone
 from lib.models.backbones import build_backbone, check_backbone, check_features
+from lib.models.heads import FilterHead, MlpHead
 from lib.models.position import KINDS, Position
 from lib.models.pruning import PRUNERS, prune_modes
 from lib.models.spec import ModelSpec
@@ -29,7 +31,6 @@ from lib.models.tokenpose import (
     SparseTransformer,
     TokenPose,
     init_transformer,
-    mlp_head,
 )
 from lib.models.transformer import Block
 from lib.utils.checkpoint import PublishedNames
@@ -39,12 +40,13 @@ def build_tokenpose_s(cfg: CfgNode) -> TokenPose:
     """TokenPose-S: the short convolutional stem, or another backbone, then the transformer."""
     model, sparsity = cfg.MODEL, cfg.MODEL.SPARSITY
     dim, num_joints = model.DIM, model.NUM_JOINTS
-    backbone = build_backbone(model.BACKBONE, model.BACKBONE_STRIDE)
+    backbone = build_backbone(cfg, strides=_head_strides(cfg))
+    width = dim // model.TRANSFORMER_HEADS if model.ATTENTION_SCALE == "head" else dim
 
     def blocks(depth: int) -> list[Block]:
         heads, ratio = model.TRANSFORMER_HEADS, model.TRANSFORMER_MLP_RATIO
         drops = [model.DROP_PATH * layer / max(1, depth - 1) for layer in range(depth)]
-        return [Block(dim, heads, ratio, scale=dim**-0.5, drop_path=drop) for drop in drops]
+        return [Block(dim, heads, ratio, scale=width**-0.5, drop_path=drop) for drop in drops]
 
     transformer = SparseTransformer(
         blocks(model.TRANSFORMER_DEPTH),
@@ -53,23 +55,42 @@ def build_tokenpose_s(cfg: CfgNode) -> TokenPose:
         prune_layers=tuple(sparsity.PRUNE_LAYERS),
         keep_ratio=sparsity.KEEP_RATIO,
     )
-    cells = math.prod(model.HEATMAP_SIZE)
-    hidden = cells // 8 if model.HIDDEN_HEATMAP_DIM < 0 else model.HIDDEN_HEATMAP_DIM
     network = TokenPose(
         backbone=backbone,
         patches=PatchEmbedding(backbone.channels, tuple(model.PATCH_SIZE), dim),
         transformer=transformer,
         joint_layers=_joint_layers(cfg, blocks(sparsity.JOINT_DEPTH)),
-        head=mlp_head(dim, hidden, cells),
+        head=_head(cfg, backbone),
         num_joints=num_joints,
-        heatmap_size=tuple(model.HEATMAP_SIZE),
     )
     if model.INIT:
-        for part in (network.patches, network.transformer, network.joint_layers, network.head):
+        network.patches.init_weights()
+        for part in (network.transformer, network.joint_layers):
             part.apply(init_transformer)
-    if model.INIT_WEIGHTS:
-        backbone.init_weights()
+        if isinstance(network.head, MlpHead):
+            network.head.apply(init_transformer)
     return network
+
+
+def _head_strides(cfg: CfgNode) -> tuple[int, ...]:
+    """Return the strides of the features that the head takes."""
+    return tuple(cfg.MODEL.FILTER.STRIDES) if cfg.MODEL.HEAD == "filter" else ()
+
+
+def _head(cfg: CfgNode, backbone: Backbone) -> nn.Module:
+    model = cfg.MODEL
+    width, height = model.HEATMAP_SIZE
+    if model.HEAD == "mlp":
+        default = model.HIDDEN_HEATMAP_DIM < 0
+        hidden = width * height // 8 if default else model.HIDDEN_HEATMAP_DIM
+        return MlpHead(model.DIM, hidden, (width, height))
+    channels = {stride: backbone.feature_channels[stride] for stride in _head_strides(cfg)}
+    return FilterHead(model.DIM, model.NUM_JOINTS, channels, model.FILTER.DIM, _upsample(cfg))
+
+
+def _upsample(cfg: CfgNode) -> int:
+    """Return how many heatmap cells lie along a side of a cell of the filter head's features."""
+    return cfg.MODEL.FILTER.STRIDES[0] * cfg.MODEL.HEATMAP_SIZE[0] // cfg.MODEL.IMAGE_SIZE[0]
 
 
 def _joint_layers(cfg: CfgNode, blocks: list[Block]) -> nn.Module:
@@ -96,13 +117,37 @@ def _layers_exist(layers: Sequence[int], cfg: CfgNode) -> bool:
     return is_dense or all(layer < cfg.MODEL.TRANSFORMER_DEPTH for layer in layers)
 
 
+def _filter_fits(size: Sequence[int], cfg: CfgNode) -> bool:
+    """Whether the finest features times 1, 2 or 4 give the heatmaps."""
+    finest = [side // cfg.MODEL.FILTER.STRIDES[0] for side in cfg.MODEL.IMAGE_SIZE]
+    return any(list(size) == [side * upsample for side in finest] for upsample in (1, 2, 4))
+
+
 def check_tokenpose_s(cfg: CfgNode) -> None:
     """Raise UserError at the first key with a value that TokenPose-S cannot have."""
-    check_backbone(cfg)
+    check(cfg, (one_of("MODEL.HEAD", "mlp", "filter"),))
+    check_backbone(cfg, strides=_head_strides(cfg))
+    if cfg.MODEL.HEAD == "filter":
+        check(cfg, FILTER_RULES)
     check_name(cfg, "MODEL.SPARSITY.PRUNE", prune_modes())
     check(cfg, RULES)
     check_features(cfg)
 
+
+FILTER_RULES: tuple[Rule, ...] = (
+    Rule(
+        "MODEL.FILTER.STRIDES",
+        "be one or more strides, each twice the one before",
+        lambda strides, cfg: bool(strides) and all(b == 2 * a for a, b in pairwise(strides)),
+    ),
+    Rule("MODEL.FILTER.DIM", "be 1 or more", lambda dim, cfg: dim >= 1),
+    Rule(
+        "MODEL.HEATMAP_SIZE",
+        "be MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE} by the first of MODEL.FILTER.STRIDES "
+        "{cfg.MODEL.FILTER.STRIDES}, times 1, 2 or 4",
+        _filter_fits,
+    ),
+)
 
 # In this order: a rule may rely on those before it.
 RULES: tuple[Rule, ...] = (
@@ -143,6 +188,7 @@ RULES: tuple[Rule, ...] = (
         "be divisible by MODEL.TRANSFORMER_HEADS {cfg.MODEL.TRANSFORMER_HEADS}",
         lambda dim, cfg: dim % cfg.MODEL.TRANSFORMER_HEADS == 0,
     ),
+    one_of("MODEL.ATTENTION_SCALE", "dim", "head"),
     one_of("MODEL.POS_EMBEDDING_TYPE", *KINDS),
     Rule(
         "MODEL.DIM",
@@ -172,12 +218,14 @@ RULES: tuple[Rule, ...] = (
 
 
 def _export_keys(cfg: CfgNode) -> tuple[str, ...]:
-    keys = (
+    keys: tuple[str, ...] = (
         "MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE", "MODEL.PATCH_SIZE", "MODEL.DIM",
         "MODEL.TRANSFORMER_DEPTH", "MODEL.TRANSFORMER_HEADS", "MODEL.TRANSFORMER_MLP_RATIO",
-        "MODEL.POS_EMBEDDING_TYPE", "MODEL.SPARSITY.PRUNE", "MODEL.SPARSITY.JOINT_DEPTH",
-        "MODEL.SPARSITY.JOINT_HOPS",
+        "MODEL.ATTENTION_SCALE", "MODEL.POS_EMBEDDING_TYPE", "MODEL.HEAD", "MODEL.SPARSITY.PRUNE",
+        "MODEL.SPARSITY.JOINT_DEPTH", "MODEL.SPARSITY.JOINT_HOPS",
     )  # fmt: skip
+    if cfg.MODEL.HEAD == "filter":
+        keys = (*keys, "MODEL.FILTER.STRIDES", "MODEL.FILTER.DIM")
     if cfg.MODEL.SPARSITY.PRUNE == "none":
         return keys
     return (*keys, "MODEL.SPARSITY.PRUNE_LAYERS", "MODEL.SPARSITY.KEEP_RATIO")
@@ -216,6 +264,14 @@ TOKENPOSE_S = ModelSpec(
             """MODEL.BASE_CHANNEL MODEL.NUM_BRANCHES MODEL.MULTI_TRANSFORMER_DEPTH
             MODEL.MULTI_TRANSFORMER_HEADS MODEL.MULTI_DIM""",
             "TokenPose-S has no such part",
+        ),
+        *ignored_of(
+            "MODEL.FILTER.STRIDES MODEL.FILTER.DIM",
+            "MODEL.HEAD is not filter",
+            lambda cfg: cfg.MODEL.HEAD != "filter",
+        ),
+        Ignored(
+            "MODEL.HIDDEN_HEATMAP_DIM", "MODEL.HEAD is not mlp", lambda cfg: cfg.MODEL.HEAD != "mlp"
         ),
         *ignored_of(
             "MODEL.SPARSITY.PRUNE_LAYERS MODEL.SPARSITY.KEEP_RATIO",

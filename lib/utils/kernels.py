@@ -20,9 +20,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if is_exporting() or not _prefers_onednn():
         return F.linear(x, weight, bias)
-    pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # channels last, as in memory
+    rows = x.numel() // x.shape[-1]
+    # On one thread PyTorch leaves 1×1 convolutions of fewer than 16 images to MKL.
+    images = 16 if rows % 16 == 0 else 1
+    pixels = x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # in memory channels last
     out = F.conv2d(pixels, weight[:, :, None, None], bias)
-    return out.permute(0, 2, 3, 1).view(*x.shape[:-1], -1)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
 def topk_indices(x: Tensor, count: int) -> Tensor:

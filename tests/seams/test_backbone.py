@@ -13,6 +13,11 @@ from lib.models.tokenpose import TokenPose
 
 TOY = ("MODEL.BACKBONE", "toy", "MODEL.BACKBONE_STRIDE", 8, "MODEL.PATCH_SIZE", [1, 1])
 RESNET = ("MODEL.BACKBONE", "resnet18", "MODEL.BACKBONE_STRIDE", 8, "MODEL.PATCH_SIZE", [2, 2])
+FROZEN = ("MODEL.BACKBONE_STRIDE", 8, "TRAIN.FROZEN_STAGES")
+VIT = (
+    *("MODEL.BACKBONE", "vit_tiny_patch16_224", "MODEL.BACKBONE_STRIDE", 16),
+    *("MODEL.PATCH_SIZE", [1, 1], "MODEL.SPARSITY.PRUNE", "none"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +49,7 @@ def test_its_input_is_normalised_with_its_own_mean(desk: Desk) -> None:
     torch.testing.assert_close(inputs[0], torch.zeros(1, 3, 32, 32), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("opts", [TOY, RESNET])
+@pytest.mark.parametrize("opts", [TOY, RESNET, VIT])
 def test_it_trains(desk: Desk, opts: tuple) -> None:
     trained = desk.on_cfg("train", *opts, "TRAIN.END_EPOCH", 1)
     assert trained.code == 0, trained.err
@@ -58,10 +63,7 @@ def test_it_trains(desk: Desk, opts: tuple) -> None:
         (("MODEL.BACKBONE", "toy"), "toy has features of stride 8"),
         (("MODEL.BACKBONE", "resnet18", "MODEL.BACKBONE_STRIDE", 1), "stride 2, 4, 8, 16, 32"),
         (("MODEL.BACKBONE", "resnet_18"), "did you mean resnet18?"),
-        (
-            ("MODEL.BACKBONE", "vit_tiny_patch16_224", "MODEL.BACKBONE_STRIDE", 16),
-            "vit_tiny_patch16_224 does not take it",
-        ),
+        (("MODEL.BACKBONE", "resnet18", *FROZEN, 6), "TRAIN.FROZEN_STAGES = 6: resnet18 has 5"),
     ],
 )
 def test_a_wrong_backbone_is_one_line(desk: Desk, opts: tuple, message: str) -> None:

