@@ -45,5 +45,5 @@ class Backbone(nn.Module):
         for module in self.modules():
             weights = list(module.parameters())
             if weights and not any(weight.requires_grad for weight in weights):
-                module.eval()
+                nn.Module.train(module, False)  # eval() of the backbone itself would come back here
         return self

@@ -58,7 +58,7 @@ def load_initial_weights(
 def package_weights(name: str) -> Path:
     """Return the file of weights in an installed package; UserError if there is not exactly one."""
     try:
-        spec = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(name.replace("-", "_"))
     except (ImportError, ValueError):
         spec = None
     folders = list(spec.submodule_search_locations or ()) if spec else []

@@ -83,16 +83,17 @@ class TimmBackbone(Backbone):
         UserError if they cannot be downloaded or are not of this network.
         """
         overlay = None
+        hint = "download failed, or there are none; offline, name a file or an installed package"
         if weights is not None:
             _check_names(weights, self.network.model.state_dict(), self.name)
             overlay = {"state_dict": dict(weights)}
+            hint = "these are another network's"
         try:
             trained = self._create(pretrained=True, pretrained_cfg_overlay=overlay)
         except Exception as error:  # of huggingface_hub, the network, or a weight's shape
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(
-                f"no trained weights for {self.name} ({reason}); if there is no network, set "
-                "MODEL.PRETRAINED to a file or an installed package"
+                f"no trained weights for {self.name}: {hint} ({lines[-1].strip()[:160]})"
             ) from None
         self.load_state_dict({f"network.{k}": v for k, v in trained.state_dict().items()})
 
@@ -127,11 +128,11 @@ def _has_fixed_size(name: str) -> bool:
 
 
 def _check_names(weights: Mapping[str, Tensor], needed: Mapping[str, Tensor], name: str) -> None:
-    """UserError if the weights of a timm network lack some that are needed."""
+    """UserError unless weights are of a timm network: all `needed`, and none that it has not."""
     missing = [key for key in needed if key not in weights and "num_batches" not in key]
-    if missing:
-        first = next(iter(weights), "nothing")
-        raise UserError(
-            f"these are not the weights of {name}: {missing[0]} is missing ({len(missing)} of "
-            f"{len(needed)}); the file begins with {first}"
-        )
+    with torch.device("meta"):
+        whole = timm.create_model(name).state_dict()
+    unknown = [key for key in weights if key not in whole]
+    if missing or unknown:
+        problem = f"{missing[0]} is missing" if missing else f"it has no {unknown[0]}"
+        raise UserError(f"these are not the weights of {name}: {problem}")

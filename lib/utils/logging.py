@@ -20,3 +20,4 @@ def set_up_logging(folder: Path | None, name: str, quiet: bool = False) -> None:
         handlers=handlers,
         force=True,
     )
+    logging.getLogger("timm").setLevel(logging.WARNING)  # it explains every load of weights

@@ -83,6 +83,17 @@ def test_two_processes_give_the_result_of_one(desk: Desk) -> None:
     assert one.out == two.stdout
 
 
+def test_timm_backbones_train_in_several_processes_with_frozen_stages(desk: Desk) -> None:
+    """No weight waits for a gradient: not those behind the features, nor the frozen ones."""
+    opts = (
+        "MODEL.BACKBONE", "tf_efficientnet_lite0", "MODEL.BACKBONE_STRIDE", 8,
+        "MODEL.PATCH_SIZE", [1, 1], "MODEL.HEAD", "filter", "MODEL.FILTER.STRIDES", [4, 8],
+        "TRAIN.FROZEN_STAGES", 2, "TRAIN.BACKBONE_LR", 0.0001, "TRAIN.END_EPOCH", 1,
+    )  # fmt: skip
+    two = launch(desk, 2, "train", *opts)
+    assert two.returncode == 0, two.stderr
+
+
 def test_a_process_can_have_no_people_to_test(desk: Desk) -> None:
     desk.save_random_weights()
     entries = json.loads((desk.data / "annot/valid.json").read_text())

