@@ -10,8 +10,10 @@ from desk import Desk, Outcome
 
 from lib.analysis.study.definition import Study, load_study
 from lib.analysis.study.significance import difference
+from lib.config import load_cfg
 from lib.core.trainer import Trainer
 from lib.dataset import build_dataset
+from lib.dataset.images import read_image
 from lib.dataset.predictions import Predictions
 from lib.metrics import build_metric
 
@@ -88,6 +90,8 @@ def test_a_study_resumes_where_it_stopped_and_reports(
     again = run(desk)
     assert len(runs) == 5
     assert "higher is better" in again.out
+    report = load_study(desk.folder / "study.yaml").folder(load_cfg(desk.yaml, options(desk)))
+    assert read_image(report / "scores.png").size
     summary, retests, scores = tables(again.out)
     assert {"dense", "full, method", "full, dense"} < summary.keys()
     assert summary["dense"][1] == "2"

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median, stdev
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from lib.analysis.benchmark.measure import interleave
 from lib.analysis.macs import count_macs
@@ -17,6 +19,7 @@ from lib.dataset import build_dataset
 from lib.metrics import build_metric
 from lib.models import build_model
 from lib.utils.files import write_bytes
+from lib.utils.plot import FONT, line_style, new_panels, render
 from lib.utils.text import markdown_table
 
 _BATCH = 16  # images of each timed run
@@ -35,6 +38,14 @@ class _Result:
     job: Job
     scores: dict[str, float]
     contributions: np.ndarray
+
+
+class _Cost(NamedTuple):
+    """Milliseconds and multiply-adds (1e9) of an image, parameters in millions."""
+
+    ms: float
+    gmacs: float
+    mparams: float
 
 
 Rows = Mapping[str, Mapping[int, _Result]]  # variant -> finished seed -> result
@@ -58,19 +69,22 @@ def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Pat
         rows.setdefault(job.variant, {})[job.seed] = _Result(job, scores, contributions)
     by_seed = {v: [r.scores[metric.primary] for r in row.values()] for v, row in rows.items()}
     better = "higher" if metric.higher_is_better else "lower"
+    costs = _costs({v: next(iter(row.values())).job for v, row in rows.items()}, device)
     retests = [(v, w, _compare(rows, v, w)) for v, w in study.owners.items() if v in rows]
     sections = [
         f"# {study.path.stem}",
         f"Variants of `{study.cfg.name}`, seeds {', '.join(map(str, study.seeds))}; {metric.name} "
         f"({better} is better) of {len(dataset)} people of `{cfg.DATASET.ROOT}`, mean over seeds. "
         f"{_LEGEND}, on the {device.type} with {torch.get_num_threads()} threads.",
-        _summary(rows, by_seed, metric.name, study.baseline, device),
+        _summary(rows, by_seed, costs, metric.name, study.baseline),
     ]
     if retests:
         columns = ("retest", "weights of", "difference to these")
         sections += ["## Retests: the same weights, other keys", markdown_table(columns, retests)]
     sections += ["## All scores", _all_scores(rows)]
     path = study.folder(cfg) / "RESULTS.md"
+    trained = {v: values for v, values in by_seed.items() if v not in study.owners}
+    write_bytes(path.with_name("scores.png"), render(_plot(trained, costs, metric.name)))
     write_bytes(path, ("\n\n".join(sections) + "\n").encode())
     return path
 
@@ -78,20 +92,20 @@ def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Pat
 def _summary(
     rows: Rows,
     scores: Mapping[str, Sequence[float]],
+    costs: Mapping[str, _Cost],
     metric: str,
     baseline: str,
-    device: torch.device,
 ) -> str:
     columns = (
         "variant", "seeds", metric, "± over seeds", f"difference to {baseline}",
         "ms", "GMACs", "Mparams",
     )  # fmt: skip
-    costs = _costs([next(iter(row.values())).job for row in rows.values()], device)
     lines = []
-    for (name, values), cost in zip(scores.items(), costs, strict=True):
+    for name, values in scores.items():
         mean = f"{fmean(values):.2f}"
         deviation = f"{stdev(values):.2f}" if len(values) > 1 else "–"
         compared = "–" if name == baseline else _compare(rows, name, baseline)
+        cost = (f"{x:.3f}" for x in costs[name])
         lines.append((name, str(len(values)), mean, deviation, compared, *cost))
     return markdown_table(columns, lines)
 
@@ -119,16 +133,36 @@ def _compare(rows: Rows, name: str, other: str) -> str:
     return f"**{text}**" if (low > 0 or high < 0) and len(seeds) > 1 else text
 
 
-def _costs(jobs: Sequence[Job], device: torch.device) -> list[list[str]]:
-    """Return ms and GMACs of an image, and parameters in millions, of each job's network."""
-    models = [build_model(job.cfg).eval().to(device) for job in jobs]
-    width, height = jobs[0].cfg.MODEL.IMAGE_SIZE
-    images = torch.randn(_BATCH, 3, height, width, device=device)
+def _costs(jobs: Mapping[str, Job], device: torch.device) -> dict[str, _Cost]:
+    """Return what each variant's network costs, measured in turn."""
+    models = {name: build_model(job.cfg).eval().to(device) for name, job in jobs.items()}
+    sizes = {name: tuple(job.cfg.MODEL.IMAGE_SIZE) for name, job in jobs.items()}
+    images = {size: torch.randn(_BATCH, 3, *size[::-1], device=device) for size in sizes.values()}
+    runs = {name: partial(model, images[sizes[name]]) for name, model in models.items()}
     with torch.inference_mode():
-        times = interleave({model: partial(model, images) for model in models}, 9, device)
-    costs = []
-    for model, seconds in times.items():
-        ms = 1e3 * median(seconds) / _BATCH
-        parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
-        costs.append([f"{x:.3f}" for x in (ms, count_macs(model, (width, height)), parameters)])
-    return costs
+        times = interleave(runs, 9, device)
+    return {
+        name: _Cost(
+            ms=1e3 * median(times[name]) / _BATCH,
+            gmacs=count_macs(model, sizes[name]),
+            mparams=sum(weight.numel() for weight in model.parameters()) / 1e6,
+        )
+        for name, model in models.items()
+    }
+
+
+def _plot(scores: Mapping[str, Sequence[float]], costs: Mapping[str, _Cost], metric: str) -> Figure:
+    """Draw each variant's score, mean and range over its seeds, against its time."""
+    figure, (axes,) = new_panels(
+        height=3.0, xlabel=f"ms per image in a batch of {_BATCH}", ylabel=metric
+    )
+    for index, (name, values) in enumerate(scores.items()):
+        color, mean = line_style(index)["color"], fmean(values)
+        reach = [[mean - min(values)], [max(values) - mean]]
+        axes.errorbar(costs[name].ms, mean, reach, fmt="o", color=color, capsize=3, markersize=4)
+        axes.annotate(
+            name, (costs[name].ms, mean), (5, 3), textcoords="offset points", fontsize=FONT,
+            color=color,
+        )  # fmt: skip
+    axes.margins(x=0.2)
+    return figure
