@@ -12,11 +12,13 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --requirement requirements.txt
 	touch $@
 
-# Synthetic people, a small network trained on them, its test scores.
+# Synthetic people, a small network trained on them, its test scores; then the network of
+# models/people on a photograph.
 demo: install
 	$(BIN)/python tools/make_synthetic.py --out data/synthetic
 	$(BIN)/python tools/train.py --cfg $(DEMO)
 	$(BIN)/python tools/test.py --cfg $(DEMO)
+	$(BIN)/python tools/predict.py --input docs/photo.jpg --boxes docs/photo_boxes.json
 
 test: lint unit
 

@@ -1,5 +1,6 @@
 """A checkpoint as a function from images to people."""
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,12 @@ from lib.inference.pipeline import build_decoding, predict
 from lib.inference.runtimes import load_runner
 from lib.models import check_model
 from lib.utils.distributed import choose_device
+from lib.utils.errors import UserError
 
+log = logging.getLogger(__name__)
+
+# The trained network that is part of this checkout; its weights are next to it.
+PEOPLE = Path(__file__).resolve().parents[1] / "models/people/people_128.yaml"
 MAX_WAITING_BYTES = 2**28  # of images that wait until a batch is full
 
 
@@ -40,27 +46,50 @@ class Person:
         return self.box_score * float(np.nan_to_num(self.scores).mean())
 
 
+def people_network() -> tuple[Path, list[str]]:
+    """Return the configuration of the network in models/people, and overrides with its weights.
+
+    UserError if a file is missing.
+    """
+    weights = PEOPLE.with_suffix(".safetensors")
+    for file in (PEOPLE, weights):
+        if not file.is_file():
+            raise UserError(f"{file} is missing: restore it with git, or name a configuration")
+    return PEOPLE, ["TEST.MODEL_FILE", str(weights)]
+
+
 class Predictor:
     """Predicts the joints of people in given boxes.
 
-    `cfg` is a configuration or the path of a YAML file; its TEST keys choose runtime, precision,
-    flip test and decoding. `checkpoint` is any file that TEST.MODEL_FILE takes. The default device
-    is the first of GPUS, or the CPU. UserError if a key or a file is wrong.
+    `cfg` is a configuration or the path of a YAML file, by default that of `people_network`; its
+    TEST keys choose runtime, precision, flip test and decoding. `checkpoint` is any file that
+    TEST.MODEL_FILE takes, by default the file named there. The default device is the first of
+    GPUS, or the CPU. UserError if a key or a file is wrong.
     """
 
     def __init__(
-        self, cfg: CfgNode | str | Path, checkpoint: str | Path, device: torch.device | None = None
+        self,
+        cfg: CfgNode | str | Path | None = None,
+        checkpoint: str | Path | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        cfg = cfg if isinstance(cfg, CfgNode) else load_cfg(cfg)
-        check(cfg)
-        check_model(cfg)
-        self.skeleton = build_skeleton(cfg)
-        self.batch_size: int = cfg.TEST.BATCH_SIZE_PER_GPU
-        self._size = tuple(cfg.MODEL.IMAGE_SIZE)
-        self._is_rgb = cfg.DATASET.COLOR_RGB
-        self._device = device or choose_device(cfg.GPUS[0])
-        self._run = load_runner(cfg, checkpoint, self._device)
-        self._decoding = build_decoding(cfg, self.skeleton)
+        source = people_network() if cfg is None else (cfg, [])
+        config: CfgNode = cfg if isinstance(cfg, CfgNode) else load_cfg(*source)
+        check(config)
+        check_model(config)
+        self.skeleton = build_skeleton(config)
+        self.batch_size: int = config.TEST.BATCH_SIZE_PER_GPU
+        self._size = tuple(config.MODEL.IMAGE_SIZE)
+        self._is_rgb = config.DATASET.COLOR_RGB
+        self._device = device or choose_device(config.GPUS[0])
+        checkpoint = checkpoint or config.TEST.MODEL_FILE
+        if not checkpoint:
+            raise UserError("Predictor: name a checkpoint, or set TEST.MODEL_FILE")
+        self._run = load_runner(config, checkpoint, self._device)
+        if Path(checkpoint).resolve() == PEOPLE.with_suffix(".safetensors"):
+            card = PEOPLE.with_name("README.md")
+            log.info("people_128 is trained on photographs of athletes (LSPET): see %s", card)
+        self._decoding = build_decoding(config, self.skeleton)
 
     def __call__(self, image: np.ndarray, boxes: ArrayLike | None = None) -> list[Person]:
         """Return the people of an image, uint8 RGB [H, W, 3], in the order of their boxes.

@@ -16,7 +16,8 @@ from lib.config.check import value_of
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
-GUIDE = [README, *sorted((ROOT / "docs").glob("*.md"))]  # what describes today's behaviour
+CARD = ROOT / "models/people/README.md"
+GUIDE = [README, CARD, *sorted((ROOT / "docs").glob("*.md"))]  # what describes today's behaviour
 PAGES = [*GUIDE, *ROOT.glob("C*.md"), *ROOT.glob("*/README.md")]
 
 

@@ -181,6 +181,10 @@ def test_the_configuration_can_be_a_file_and_files_are_checked(make: Make, tmp_p
     assert_same(Predictor(path, file, CPU)(image()), Predictor(cfg, file, CPU)(image()))
     with pytest.raises(UserError, match=r"none\.pth"):
         Predictor(path, tmp_path / "none.pth")
+    with pytest.raises(UserError, match=r"TEST\.MODEL_FILE"):
+        Predictor(path)
+    cfg.TEST.MODEL_FILE = str(file)
+    assert_same(Predictor(cfg)(image()), Predictor(cfg, file)(image()))
     cfg.TEST.RUNTIME = "slow"
     with pytest.raises(UserError, match=r"TEST\.RUNTIME"):
         Predictor(cfg, file)

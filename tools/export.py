@@ -1,6 +1,7 @@
-"""Export to ONNX or OpenVINO: python tools/export.py --cfg FILE TEST.MODEL_FILE CHECKPOINT.
+"""Export a network: python tools/export.py --cfg FILE TEST.MODEL_FILE CHECKPOINT.
 
-The file is compared with PyTorch on real images first, and kept only if they agree.
+The file, of ONNX, OpenVINO or fp16 weights, is compared with PyTorch on real images first, and kept
+only if they agree.
 """
 
 from pathlib import Path
@@ -15,16 +16,21 @@ def main() -> None:
     """Export, and print how far the file is from PyTorch."""
     parser = command_parser(__doc__)
     add = parser.add_argument
-    add("--format", choices=SUFFIXES, default="onnx", help="default: onnx")
+    add("--format", choices=SUFFIXES, default="onnx",
+        help="default: onnx; weights: a .safetensors file of fp16 weights")  # fmt: skip
     add("--decode", action="store_true", help="also give joints and scores")
     add("--out", metavar="FILE", help="default: next to the checkpoint")
     add("--images", type=Path, metavar="FILE|FOLDER",
         help="images to check on; default: the first people of DATASET.TEST_SET")  # fmt: skip
     arguments = parser.parse_intermixed_args()
+    is_weights = arguments.format == "weights"
+    if is_weights and arguments.decode:
+        parser.error("--decode: a file of weights cannot decode")
     with open_session(arguments.cfg, overrides(arguments), "export") as session:
         cfg, weights = session.cfg, session.model_file
-        suffix = f"{'_joints' if arguments.decode else ''}{SUFFIXES[arguments.format]}"
-        path = Path(arguments.out or weights.with_name(weights.stem + suffix))
+        ending = "_joints" if arguments.decode else "_fp16" if is_weights else ""
+        name = f"{weights.stem}{ending}{SUFFIXES[arguments.format]}"
+        path = Path(arguments.out or weights.with_name(name))
         images = arguments.images
         crops, source = crops_of_images(cfg, images) if images else crops_of_set(cfg)
         check = export(

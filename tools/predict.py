@@ -1,4 +1,4 @@
-"""Predict people's joints: python tools/predict.py --cfg FILE --input WHAT TEST.MODEL_FILE FILE.
+"""Predict people's joints: python tools/predict.py --input WHAT [--cfg FILE TEST.MODEL_FILE FILE].
 
 WHAT is an image, a folder, a glob pattern in quotes, or a video.
 """
@@ -14,14 +14,14 @@ from lib.prediction.detectors import DETECTORS, MIN_SCORE, build_detector
 from lib.prediction.media import find_sources, silence_codecs
 from lib.prediction.output import WRITES, plan_outputs
 from lib.prediction.run import Prediction
-from lib.predictor import Predictor
+from lib.predictor import Predictor, people_network
 from lib.utils.arguments import comma_list, command_parser, overrides
 from lib.utils.errors import UserError, run_command
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = command_parser(__doc__)
+    parser = command_parser(__doc__, default="the trained network in models/people")
     add = parser.add_argument
     add("--input", required=True, action="append", metavar="WHAT", help="repeatable")
     add("--detector", choices=DETECTORS, default="auto",
@@ -33,7 +33,8 @@ def parse_arguments() -> argparse.Namespace:
         help=f"ignore boxes with a lower score; default: {MIN_SCORE} for torchvision")  # fmt: skip
     add("--write", type=comma_list(str, WRITES), metavar=",".join(WRITES),
         help="default: what fits the input, and keypoints (COCO results)")  # fmt: skip
-    add("--out", type=Path, metavar="DIR", help="default: `predict` in the run's folder")
+    add("--out", type=Path, metavar="DIR",
+        help="default: `predict` in the run's folder, without --cfg in OUTPUT_DIR")  # fmt: skip
     arguments = parser.parse_intermixed_args()
     paths = [word for word in arguments.opts[::2] if os.path.exists(word)]
     if paths:
@@ -46,7 +47,8 @@ def main() -> None:
     arguments = parse_arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # keeps results, as Ctrl-C does
     silence_codecs()
-    with open_session(arguments.cfg, overrides(arguments), "predict") as session:
+    cfg, opts = people_network() if arguments.cfg is None else (arguments.cfg, [])
+    with open_session(cfg, [*opts, *overrides(arguments)], "predict") as session:
         device = session.distributed.device
         if session.distributed.world_size > 1:
             raise UserError("tools/predict.py is one process: start it without torchrun")
@@ -54,7 +56,8 @@ def main() -> None:
         boxes = read_boxes(arguments.boxes) if arguments.boxes else None
         if boxes is not None:
             boxes.check([source.name for source in sources])
-        folder = arguments.out or session.folder / "predict"
+        base = Path(session.cfg.OUTPUT_DIR) if arguments.cfg is None else session.folder
+        folder = arguments.out or base / "predict"
         plan = plan_outputs(sources, folder, arguments.write, boxes)
         detector = build_detector(arguments.detector, boxes, device, arguments.min_score)
         prediction = Prediction(Predictor(session.cfg, session.model_file, device), detector, plan)
@@ -63,7 +66,8 @@ def main() -> None:
         finally:
             if prediction.frames:
                 print(prediction.summary())
-                print(f"results: {folder}")
+                files = [str(file) for outputs in plan.values() for file in outputs.files]
+                print(f"results: {', '.join(files) if len(plan) == 1 else folder}")
 
 
 if __name__ == "__main__":

@@ -25,12 +25,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Session:
-    """A running command: its configuration, its processes, its folders."""
+    """A running command: its configuration, its processes, its folder."""
 
     cfg: CfgNode
     distributed: Distributed
     folder: Path
-    log_folder: Path
+
+    @property
+    def log_folder(self) -> Path:
+        """The run's folder of TensorBoard logs, which is made if it is missing."""
+        return run_folder(self.cfg.LOG_DIR, self.cfg, self.folder.name)
 
     @property
     def model_file(self) -> Path:
@@ -42,7 +46,7 @@ class Session:
 def open_session(
     path: str | Path, opts: Sequence[str], command: str, run: str = ""
 ) -> Iterator[Session]:
-    """Load and check a configuration, set up device and folders; log to `<folder>/<command>.log`.
+    """Load and check a configuration, set up device and folder; log to `<folder>/<command>.log`.
 
     `run` names the run; default: the name of the configuration file.
     """
@@ -51,7 +55,6 @@ def open_session(
     build_skeleton(cfg)
     run = run or Path(path).stem
     folder = run_folder(cfg.OUTPUT_DIR, cfg, run)
-    log_folder = run_folder(cfg.LOG_DIR, cfg, run)
     tune()
     torch.backends.cudnn.enabled = cfg.CUDNN.ENABLED
     torch.backends.cudnn.benchmark = cfg.CUDNN.BENCHMARK
@@ -65,7 +68,7 @@ def open_session(
         log.info("%s on %s", path, describe(distributed))
         for key, reason in ignored_keys(cfg, model_spec(cfg).ignored).items():
             log.info("%s has no effect: %s", key, reason)
-        yield Session(cfg, distributed, folder, log_folder)
+        yield Session(cfg, distributed, folder)
     except RuntimeError as error:
         raise _explain(error, distributed) from error
     finally:

@@ -1,5 +1,6 @@
-"""Export of a network to ONNX or OpenVINO; a file is kept only if it computes what eager does."""
+"""Export to ONNX, OpenVINO or fp16 weights; a file is kept only if it computes what eager does."""
 
+import copy
 import json
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,28 +18,30 @@ from lib.dataset import build_dataset, build_skeleton
 from lib.dataset.images import read_image
 from lib.dataset.transforms import box_to_center_scale, crop_image, crop_matrix
 from lib.inference import tracing
-from lib.inference.export_check import Check, compare
+from lib.inference.export_check import HALF_TOLERANCE, Check, compare
 from lib.inference.exported import SECTION, digest, open_exported, settings
 from lib.inference.pipeline import PixelsToJoints, build_decoding
-from lib.inference.tracing import HEATMAPS, IMAGES, JOINTS, SCORES
+from lib.inference.tracing import HEATMAPS, IMAGES, JOINTS, SCORES, Outputs
 from lib.models import build_model
-from lib.utils.checkpoint import load_weights
+from lib.utils.checkpoint import load_weights, read_weights, save_safetensors
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_write
+from lib.utils.text import join_names
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}  # by file format
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "weights": ".safetensors"}  # by file format
 MAX_CROPS = 8  # to check on
 
 
 def export(
     cfg: CfgNode, weights: str | Path, path: Path, crops: Tensor, *, file_format: str, decode: bool
 ) -> Check:
-    """Export the network of a checkpoint to `path`, as `onnx` or `openvino`.
+    """Export the network of a checkpoint to `path`, as `onnx`, `openvino` or `weights`.
 
     The file takes any number of crops, uint8 [B, h, w, 3], and returns heatmaps [B, J, h', w'];
     with `decode` also joints [B, J, 2] in crop pixels and scores [B, J], decoded with the TEST
-    keys. It is compared with eager on `crops`, which should be real ones. UserError, with nothing
-    left on disk, if they differ, or if a file cannot be read or written.
+    keys. `weights` has only the network's weights, rounded to fp16, for `load_weights`. The file
+    is compared with eager on `crops`, which should be real ones. UserError, with nothing left on
+    disk, if they differ, or if a file cannot be read or written.
     """
     if path.suffix != SUFFIXES[file_format]:
         raise UserError(f"{path}: a file of format {file_format} ends in {SUFFIXES[file_format]}")
@@ -52,11 +55,14 @@ def export(
             stack.enter_context(atomic_write(path.with_suffix(".bin"))).touch()  # its weights
         temporary = stack.enter_context(atomic_write(path))
         temporary.touch()
-        program = tracing.trace(network if decode else network.heatmaps, network.size)
-        save = _save_onnx if file_format == "onnx" else _save_openvino
-        outputs = [HEATMAPS, *([JOINTS, SCORES] if decode else [])]
-        save(program, outputs, describe(cfg, decode), temporary)
-        check = compare(network, open_exported(temporary)[1], crops)
+        if file_format == "weights":
+            check = compare(network, _save_half(network, temporary), crops, HALF_TOLERANCE)
+        else:
+            program = tracing.trace(network if decode else network.heatmaps, network.size)
+            save = _save_onnx if file_format == "onnx" else _save_openvino
+            outputs = [HEATMAPS, *([JOINTS, SCORES] if decode else [])]
+            save(program, outputs, describe(cfg, decode), temporary)
+            check = compare(network, open_exported(temporary)[1], crops)
         if not check.agrees:
             raise UserError(f"{path} is not written, it would be wrong: {check}")
     return check
@@ -97,6 +103,18 @@ def _save_openvino(program: Any, outputs: list[str], metadata: dict[str, str], p
     for key, value in metadata.items():
         model.set_rt_info(value, [SECTION, key])
     tracing.import_openvino().save_model(model, path, compress_to_fp16=False)
+
+
+def _save_half(network: PixelsToJoints, path: Path) -> Outputs:
+    """Write the weights in fp16; return the heatmaps that the file gives."""
+    rounded = copy.deepcopy(network.heatmaps)
+    save_safetensors(rounded.network.state_dict(), path, torch.float16)
+    weights = read_weights(path)
+    large = [name for name, value in weights.items() if not value.isfinite().all()]
+    if large:
+        raise UserError(f"fp16 holds numbers up to 65504, which {join_names(large)} exceeds")
+    rounded.network.load_state_dict(weights)
+    return lambda crops: [rounded(crops)]
 
 
 def crops_of_set(cfg: CfgNode) -> tuple[Tensor, str]:

@@ -8,13 +8,15 @@ from typing import Any
 _DIRECTORIES = {"--modelDir": "OUTPUT_DIR", "--logDir": "LOG_DIR", "--dataDir": "DATA_DIR"}
 
 
-def command_parser(description: str) -> argparse.ArgumentParser:
+def command_parser(description: str, default: str = "") -> argparse.ArgumentParser:
     """Build a parser of `--cfg FILE [--modelDir D] [--logDir D] [--dataDir D] KEY VALUE ...`.
 
-    Parse with `parse_intermixed_args`, so that keys may be anywhere between the options.
+    Parse with `parse_intermixed_args`, so that keys may be anywhere between the options. `default`
+    says what is used without `--cfg`, which is otherwise required.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--cfg", required=True, metavar="FILE", help="the YAML configuration")
+    about = "the YAML configuration" + (f"; default: {default}" if default else "")
+    parser.add_argument("--cfg", required=not default, metavar="FILE", help=about)
     for option, key in _DIRECTORIES.items():
         parser.add_argument(option, dest=key, metavar="DIR", help=f"replaces {key}")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys")

@@ -173,5 +173,19 @@ def save_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
     """Write weights to `path`, a `.pth` file, and to a `.safetensors` file next to it."""
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     save_checkpoint(plain, path)
-    with atomic_write(Path(path).with_suffix(".safetensors")) as temporary:
+    save_safetensors(plain, Path(path).with_suffix(".safetensors"))
+
+
+def save_safetensors(
+    weights: Mapping[str, Tensor], path: str | Path, dtype: torch.dtype | None = None
+) -> None:
+    """Write a `.safetensors` file atomically; weights other than counters become `dtype`, if given.
+
+    UserError if it cannot be written.
+    """
+    plain = {
+        name: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
+        for name, value in weights.items()
+    }
+    with atomic_write(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(plain, {"format": "pt"}))

@@ -23,7 +23,7 @@ from lib.inference.runtimes import load_runner
 from lib.inference.tracing import Outputs
 from lib.models import MODELS, ModelSpec, PoseNetwork, build_model, pruning
 from lib.models.tokenpose import TokenPose
-from lib.utils.checkpoint import save_weights
+from lib.utils.checkpoint import load_weights, read_weights, save_weights
 from lib.utils.drawing import save_image
 from lib.utils.errors import UserError
 
@@ -110,6 +110,32 @@ def test_a_file_describes_itself_without_paths_of_this_machine(joints: Exported)
     assert sorted(file.name for file in joints.path.parent.iterdir()) == [
         "network.onnx", "weights.pth", "weights.safetensors",
     ]  # fmt: skip
+
+
+def test_weights_are_those_of_the_checkpoint_rounded_to_fp16(tmp_path: Path) -> None:
+    cfg, path = small("connection"), tmp_path / "half.safetensors"
+    weights = build_model(cfg).state_dict()
+    file, crops = tmp_path / "weights.pth", random_crops(3)
+    options: dict[str, Any] = {"file_format": "weights", "decode": False}
+    save_weights(weights, file)
+    check = export(cfg, file, path, crops, **options)
+    assert 1e-6 < check.median < 1e-2
+    stored, network = read_weights(path), build_model(cfg)
+    assert {v.dtype for v in stored.values() if v.is_floating_point()} == {torch.float16}
+    load_weights(network, path)
+    for name, value in network.state_dict().items():
+        assert value.dtype == weights[name].dtype
+        assert torch.equal(value, weights[name].half().to(value.dtype)), name
+    before = path.read_bytes()
+    for name, factor, message in (
+        ("head.1.weight", 1e-9, "is not written"),  # zero in fp16
+        ("backbone.bn1.running_var", 1e6, r"65504, which backbone\.bn1\.running_var exceeds"),
+    ):
+        weights[name] = weights[name] * factor
+        save_weights(weights, file)
+        with pytest.raises(UserError, match=message):
+            export(cfg, file, path, crops, **options)
+        assert path.read_bytes() == before
 
 
 class Toy(PoseNetwork):

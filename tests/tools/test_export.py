@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from desk import Desk
 
+from lib.utils.checkpoint import read_weights, save_checkpoint
+
 
 @pytest.fixture
 def weights(desk: Desk) -> Path:
@@ -25,6 +27,26 @@ def test_an_exported_network_scores_the_same(desk: Desk, weights: Path) -> None:
     assert tested.out == expected.out
     desk.on_cfg("test", "TEST.MODEL_FILE", path).fails_with("MODEL.SPARSITY.PRUNE")
     desk.on_cfg("export", "TEST.MODEL_FILE", path).fails_with("is not a checkpoint")
+
+
+def test_rounded_weights_score_as_their_values_do(desk: Desk, weights: Path) -> None:
+    exported = desk.on_cfg("export", "--format", "weights")
+    assert exported.code == 0, exported.err
+    assert "heatmaps differ from PyTorch's by" in exported.out
+    path = weights.with_name("final_state_fp16.safetensors")
+    assert str(path) in exported.out
+    whole = weights.with_suffix(".safetensors")  # of fp32; it has another name and is kept
+    assert path.stat().st_size < 0.6 * whole.stat().st_size
+    values = {name: value.half().to(value.dtype) for name, value in read_weights(whole).items()}
+    save_checkpoint(values, desk.folder / "rounded.pth")
+    tables = [
+        desk.on_cfg("test", "TEST.MODEL_FILE", file).out
+        for file in (path, desk.folder / "rounded.pth")
+    ]
+    assert "| Mean |" in tables[0]
+    assert tables[0] == tables[1]
+    decode = desk.on_cfg("export", "--format", "weights", "--decode")
+    assert (decode.code, "--decode" in decode.err) == (2, True)
 
 
 def test_bad_input_is_reported_in_one_line(desk: Desk, weights: Path) -> None:
