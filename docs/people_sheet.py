@@ -30,9 +30,9 @@ from lib.dataset.transforms import (
 )
 from lib.predictor import Person, Predictor
 from lib.utils.arguments import command_parser, overrides
-from lib.utils.drawing import draw_person, grid, save_image
+from lib.utils.drawing import draw_person, grid
 from lib.utils.errors import UserError, as_user_error, run_command
-from lib.utils.files import read_json
+from lib.utils.files import read_json, write_bytes
 
 SIGMAS = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
@@ -40,6 +40,7 @@ SIGMAS = {
 }  # fmt: skip  # of COCO's annotators, by the last word of the joint's name
 TILE = 96  # pixels
 COLUMNS = 12
+QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 80]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +75,10 @@ def oks(joints: np.ndarray, keypoints: np.ndarray, area: float, skeleton: Skelet
 
 def read_coco(root: Path, skeleton: Skeleton) -> list[Subject]:
     """Read the people of annotations/person_keypoints_*2017.json; UserError names a bad file."""
-    subjects = []
+    subjects, joints = [], shared_joints(skeleton)[1]
     paths = sorted((root / "annotations").glob("person_keypoints_*2017.json"))
     if not paths:
         raise UserError(f"{root}: has no annotations/person_keypoints_*2017.json; correct --coco")
-    _, joints = shared_joints(skeleton)
     for path in paths:
         content = read_json(path)
         folder = ImageFolder(root / "images" / path.stem.rpartition("_")[2])
@@ -126,19 +126,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the sheet, a .jpg")
     arguments = parser.parse_intermixed_args()
     cfg = load_cfg(arguments.cfg, overrides(arguments))
+    if not cfg.TEST.MODEL_FILE:
+        raise UserError("TEST.MODEL_FILE: add it with the weights to the command")
     predictor = Predictor(cfg, cfg.TEST.MODEL_FILE)
     skeleton = predictor.skeleton
     sample, coco = read_sample(arguments.mpii), read_coco(arguments.coco, skeleton)
     subjects = sample + coco
     people = [person for (person,) in predictor.stream((s.image, [s.box]) for s in subjects)]
-    scores = [
-        oks(person.joints, subject.keypoints, subject.area, skeleton)
-        for subject, person in zip(coco, people[len(sample) :], strict=True)
-    ]
+    pairs = zip(coco, people[len(sample) :], strict=True)
+    scores = [oks(person.joints, s.keypoints, s.area, skeleton) for s, person in pairs]
     sys.stdout.write(f"{summary(scores, skeleton)}\n")
     order = [*range(len(sample)), *(len(sample) + np.argsort(scores)[::-1])]
     tiles = [draw_tile(subjects[index], people[index], skeleton) for index in order]
-    save_image(arguments.out, grid(tiles, COLUMNS))
+    sheet = cv2.cvtColor(grid(tiles, COLUMNS), cv2.COLOR_RGB2BGR)
+    write_bytes(arguments.out, cv2.imencode(".jpg", sheet, QUALITY)[1].tobytes())
 
 
 def _read_image(folder: ImageFolder, name: str) -> np.ndarray:
