@@ -17,7 +17,12 @@ from yacs.config import CfgNode
 from lib.config import load_cfg
 from lib.config.check import check
 from lib.dataset import build_skeleton
-from lib.dataset.transforms import box_error, box_to_center_scale, crop_image, crop_matrix
+from lib.dataset.transforms import (
+    box_error,
+    box_to_center_scale,
+    crop_image,
+    crop_matrix,
+)
 from lib.inference.pipeline import build_decoding, predict
 from lib.inference.runtimes import load_runner
 from lib.models import check_model
@@ -80,6 +85,7 @@ class Predictor:
         self.skeleton = build_skeleton(config)
         self.batch_size: int = config.TEST.BATCH_SIZE_PER_GPU
         self._size = tuple(config.MODEL.IMAGE_SIZE)
+        self._smooth = config.TEST.SMOOTH_CROP
         self._is_rgb = config.DATASET.COLOR_RGB
         self._device = device or choose_device(config.GPUS[0])
         checkpoint = checkpoint or config.TEST.MODEL_FILE
@@ -127,7 +133,8 @@ class Predictor:
 
     def _crop(self, image: np.ndarray, box: np.ndarray) -> dict[str, Any]:
         center, scale = box_to_center_scale(box[:4], self._size)
-        crop = crop_image(image, crop_matrix(center, scale, 0.0, self._size), self._size)
+        matrix = crop_matrix(center, scale, 0.0, self._size)
+        crop = crop_image(image, matrix, self._size, self._smooth)
         crop = crop if self._is_rgb else cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
         return {"image": crop, "center": center, "scale": scale, "box": box}
 

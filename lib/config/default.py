@@ -71,6 +71,7 @@ _C.LOSS = Node()  # the loss of the heatmaps
 _C.LOSS.USE_OHKM = False  # hard keypoint mining: only the TOPK joints with the greatest loss count
 _C.LOSS.TOPK = 8  # joints of a person that count with USE_OHKM
 _C.LOSS.USE_TARGET_WEIGHT = True  # ignore joints that are not annotated
+_C.LOSS.USE_OUTSIDE_JOINTS = False  # joints outside the crop count, with an empty heatmap
 _C.LOSS.USE_DIFFERENT_JOINTS_WEIGHT = False  # outer joints (wrist, ankle, ...) weigh more
 
 _C.DATASET = Node()  # the data and its augmentation
@@ -129,6 +130,7 @@ _C.TEST.INTERVAL = 1  # epochs of training from one test to the next; the last i
 _C.TEST.MODEL_FILE = ""  # weights, .onnx or .xml to test; empty: final_state.pth of the run
 _C.TEST.PRECISION = "fp32"  # fp32, bf16 or fp16; openvino has no fp16, onnx only fp32
 _C.TEST.RUNTIME = "eager"  # eager, compiled (torch.compile), onnx or openvino
+_C.TEST.SMOOTH_CROP = False  # average pixels where a crop is much smaller than its image
 _C.TEST.FLIP_TEST = True  # average the heatmaps of the image and its mirror image
 _C.TEST.SHIFT_HEATMAP = False  # no effect: the unbiased crop needs no shift
 _C.TEST.POST_PROCESS = True  # DARK decoding, finer than a cell; False: highest cell

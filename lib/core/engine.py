@@ -83,7 +83,7 @@ class TrainState:
     `model` turns crops into heatmaps. A batch is computed in micro-batches of `micro_batch` people,
     whose gradients are summed. `clip_grad` is the largest norm of the gradient (0: no limit). With
     `restore_norms` a failed step leaves batch norm's statistics unchanged; with `freeze_norms` they
-    never change.
+    never change. With `train_outside` a joint outside the crop counts, with an empty heatmap.
     """
 
     model: nn.Module
@@ -101,6 +101,7 @@ class TrainState:
     clip_grad: float = 0.0
     restore_norms: bool = False
     freeze_norms: bool = False
+    train_outside: bool = False
 
     @property
     def network(self) -> PoseNetwork:
@@ -123,6 +124,8 @@ class TrainState:
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         joints = rescale_joints(batch["joints"], self.image_size, self.heatmap_size)
         target, weight = encode(joints, batch["visible"], self.heatmap_size, self.sigma)
+        if self.train_outside:
+            weight = batch["visible"].to(weight)
         statistics = _statistics(self.model) if self.restore_norms else []
         self.optimizer.zero_grad(set_to_none=True)
         people, total, outputs = len(target), torch.zeros((), device=device), []

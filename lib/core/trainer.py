@@ -282,6 +282,7 @@ def build_train_state(
         clip_grad=train.CLIP_GRAD,
         restore_norms=train.SKIP_NOT_FINITE > 0,
         freeze_norms=train.BATCH_NORM == "frozen",
+        train_outside=cfg.LOSS.USE_OUTSIDE_JOINTS,
     )
 
 

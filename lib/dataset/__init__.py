@@ -56,6 +56,7 @@ def build_dataset(cfg: CfgNode, split: Literal["train", "test"]) -> PoseDataset:
         else None,
         seed=cfg.SEED,
         color_rgb=options.COLOR_RGB,
+        smooth=not training and cfg.TEST.SMOOTH_CROP,
         replace_bad=training and options.SKIP_BAD_IMAGES > 0,
     )
 

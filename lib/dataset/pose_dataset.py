@@ -26,8 +26,8 @@ class PoseDataset(Dataset):
     uint8 [h, w, 3], `joints` float32 [J, 2] in pixels of the crop, not rounded, `visible` float32
     [J] (1 also for joints outside the crop), `requested` (the index of the key), `index` (that of
     the person), and the person's `center` and `scale`, float64 [2], as annotated. With
-    `augmentation`, large JPEG images are decoded at a reduced size. UserError names an unreadable
-    image; with `replace_bad` the next readable person replaces it.
+    `augmentation`, large JPEG images are decoded at a reduced size; `smooth` as of `crop_image`.
+    UserError names an unreadable image; with `replace_bad` the next readable person replaces it.
     """
 
     annotation: Annotation
@@ -39,6 +39,7 @@ class PoseDataset(Dataset):
     seed: int = 0
     color_rgb: bool = True
     replace_bad: bool = False
+    smooth: bool = False
 
     @property
     def records(self) -> list[Record]:
@@ -85,6 +86,6 @@ class PoseDataset(Dataset):
         can_reduce = self.augmentation is not None and data.startswith(JPEG)
         factor = reduction(view.scale, self.image_size) if can_reduce else 1
         image = decode_image(data, name, factor)
-        crop = crop_image(image, reduced_matrix(matrix, factor), self.image_size)
+        crop = crop_image(image, reduced_matrix(matrix, factor), self.image_size, self.smooth)
         # After cropping, since the crop is smaller than the image.
         return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if self.color_rgb else crop

@@ -15,6 +15,7 @@ from torch import Tensor
 PIXELS_PER_SCALE = 200  # MPII gives a person's size in units of 200 pixels
 MARGIN = 1.25  # size of the crop by that of the person's box, in MPII and COCO
 MAX_SOURCE_SIDE = 2**15 - 2  # pixels; OpenCV 4 warps no larger image
+MIN_SMOOTH_ZOOM = 0.75  # crop pixels per image pixel, below which crops need smoothing
 MAX_COORDINATE = 1e6  # pixels; no image is as large
 
 
@@ -92,15 +93,41 @@ def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def crop_image(image: np.ndarray, matrix: np.ndarray, size: Sequence[int]) -> np.ndarray:
+def crop_image(
+    image: np.ndarray, matrix: np.ndarray, size: Sequence[int], smooth: bool = False
+) -> np.ndarray:
     """Cut the crop of `size` (w, h) out of `image` uint8 [H, W, 3]; uint8 [h, w, 3].
 
-    Bilinear; black outside the image. An image too large for OpenCV is subsampled.
+    Bilinear; black outside the image. An image too large for OpenCV is subsampled. `smooth`
+    averages the pixels of an image that is much larger than the crop, instead of skipping some.
     """
+    if smooth:
+        image, matrix = _shrink(image, matrix, size)
     step = math.ceil(max(image.shape[:2]) / MAX_SOURCE_SIDE)
     if step > 1:
         image, matrix = np.ascontiguousarray(image[::step, ::step]), matrix * [step, step, 1]
     return cv2.warpAffine(image, matrix, (int(size[0]), int(size[1])), flags=cv2.INTER_LINEAR)
+
+
+def _shrink(
+    image: np.ndarray, matrix: np.ndarray, size: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part that a crop shows, about as fine as the crop, and its matrix to the crop."""
+    zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if zoom >= MIN_SMOOTH_ZOOM:
+        return image, matrix
+    corners = np.array([(x, y) for x in (0, size[0]) for y in (0, size[1])])
+    corners = transform_points(corners, cv2.invertAffineTransform(matrix))
+    reach = 2 / zoom  # pixels that a pixel at the crop's border is made of
+    limit = np.array(image.shape[1::-1])
+    left, top = np.clip(np.floor(corners.min(axis=0) - reach), 0, limit - 1).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0) + reach), [left + 1, top + 1], limit)
+    part = image[top : int(bottom), left : int(right)]
+    height, width = part.shape[:2]
+    new_size = max(1, round(width * zoom)), max(1, round(height * zoom))
+    x, y = width / new_size[0], height / new_size[1]
+    to_image = np.array([[x, 0, left + (x - 1) / 2], [0, y, top + (y - 1) / 2], [0, 0, 1]])
+    return cv2.resize(part, new_size, interpolation=cv2.INTER_AREA), matrix @ to_image
 
 
 def rescale_joints(joints: Tensor, old_size: Sequence[int], new_size: Sequence[int]) -> Tensor:

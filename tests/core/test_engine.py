@@ -1,5 +1,6 @@
 """Training steps: micro-batches, clipping, averaging, scaling, and steps that are skipped."""
 
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,21 @@ def change(state: TrainState, people: int = 6) -> float:
     state.step(batch(people))
     after = state.model.parameters()
     return sum((a - b).square().sum() for a, b in zip(after, before, strict=True)).sqrt().item()
+
+
+def test_a_joint_outside_the_crop_trains_an_empty_heatmap_only_if_asked(make: Make) -> None:
+    """Moving it further out changes nothing; a joint that is not annotated never counts."""
+    for counts in (False, True):
+        losses = {}
+        for x, visible in ((-500.0, 1.0), (-900.0, 1.0), (-500.0, 0.0)):
+            state = dataclasses.replace(make(), train_outside=counts)
+            one = batch()
+            one["joints"][:, 3, 0], one["visible"][:, 3] = x, visible
+            result = state.step(one)
+            assert (result.target[:, 3] == 0).all()
+            losses[x, visible] = result.loss
+        assert losses[-500.0, 1.0] == losses[-900.0, 1.0]
+        assert (losses[-500.0, 1.0] > losses[-500.0, 0.0]) == counts
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 4])

@@ -97,6 +97,34 @@ def test_crop_is_black_outside_and_keeps_pixels_inside() -> None:
     np.testing.assert_array_equal(crop[20:, 20:], image[:30, :40])
 
 
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("center", [(300, 200), (5, 390)])
+def test_a_smooth_crop_has_its_content_at_the_same_place(
+    smooth: bool, center: tuple[int, int]
+) -> None:
+    """A blurred spot and the image's border stay where the matrix puts them."""
+    image = np.full((400, 600, 3), 60, np.uint8)
+    cv2.circle(image, (310, 205), 40, (255, 255, 255), -1)
+    image = cv2.GaussianBlur(image, (0, 0), 12)
+    matrix = crop_matrix(center, [2.5, 2.5], 20.0, [64, 64])
+    crop = crop_image(image, matrix, [64, 64], smooth)
+    difference = crop.astype(int) - crop_image(image, matrix, [64, 64])
+    assert np.abs(difference).mean() < 1
+    assert np.abs(difference).max() <= (30 if smooth else 0)  # at the image's border
+
+
+@pytest.mark.parametrize("zoom", [0.05, 0.2, 0.5])
+def test_a_smooth_crop_averages_noise(zoom: float) -> None:
+    """Bilinear crops of noise keep much of its deviation, averages lose it with the zoom."""
+    noise = np.random.default_rng(0).integers(0, 256, (1400, 1400, 3), np.uint8)
+    matrix = crop_matrix([700, 700], [64 / zoom / 200] * 2, 0.0, [64, 64])
+    rough, smooth = (
+        crop_image(noise, matrix, [64, 64], s)[8:-8, 8:-8].std() for s in (False, True)
+    )
+    assert smooth < 1.6 * zoom * 255 / 12**0.5
+    assert smooth < 0.8 * rough
+
+
 def test_an_image_too_large_to_warp_is_subsampled(monkeypatch: pytest.MonkeyPatch) -> None:
     image, size = smooth_image(120, 80), (24, 32)
     matrix = crop_matrix((60, 40), (0.15, 0.2), 20, size)

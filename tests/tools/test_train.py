@@ -363,3 +363,16 @@ def test_options_can_follow_keys(desk: Desk) -> None:
 )
 def test_every_published_configuration_builds(path: Path) -> None:
     build_model(load_cfg(path))
+
+
+@pytest.mark.parametrize(("interval", "tested"), [(1, [0, 1, 2]), (2, [1, 2]), (9, [2])])
+def test_epochs_are_tested_at_intervals_and_at_the_end(
+    desk: Desk, interval: int, tested: list[int]
+) -> None:
+    opts = ("TRAIN.END_EPOCH", 3, "TRAIN.LR_STEP", [2], "TEST.INTERVAL", interval)
+    trained = desk.on_cfg("train", *opts)
+    assert trained.code == 0, trained.err
+    history = json.loads((desk.results / "history.json").read_text())
+    assert [entry["epoch"] for entry in history] == [0, 1, 2]
+    assert [entry["epoch"] for entry in history if "Mean" in entry] == tested
+    assert desk.run("plot", desk.results).code == 0
