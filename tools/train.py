@@ -7,7 +7,7 @@ from lib.utils.errors import run_command
 
 
 def main() -> None:
-    """Train, test after every epoch, and print the folders of the results."""
+    """Train, test now and then, and print the folders of the results."""
     arguments = command_parser(__doc__).parse_intermixed_args()
     with open_session(arguments.cfg, overrides(arguments), "train") as session:
         trainer = Trainer(session.cfg, session.distributed, session.folder, session.log_folder)

@@ -213,6 +213,11 @@ IGNORED_KEYS: tuple[Ignored, ...] = (
     Ignored("GPUS", "only the first is used; run torchrun for more", lambda cfg: len(cfg.GPUS) > 1),
     Ignored("RANK", "torchrun sets it"),
     Ignored("MODEL.TAG_PER_JOINT", "for bottom-up networks only"),
+    Ignored(
+        "LOSS.USE_OUTSIDE_JOINTS",
+        "LOSS.USE_TARGET_WEIGHT is false",
+        lambda cfg: not cfg.LOSS.USE_TARGET_WEIGHT,
+    ),
     Ignored("LOSS.TOPK", "LOSS.USE_OHKM is false", lambda cfg: not cfg.LOSS.USE_OHKM),
     Ignored("DATASET.HYBRID_JOINTS_TYPE", "older codebases named folders after it"),
     Ignored("DATASET.SELECT_DATA", "all people are used"),

@@ -35,7 +35,7 @@ class Progress:
     `best` is the best primary score of the metric, None before the first. `loss_sum` is over the
     `loss_count` steps of this epoch. `skipped` counts steps without a finite loss or gradient,
     `bad_images` are the people (by index) with an unreadable image. `history` has an entry for
-    each epoch: loss, learning rate, and the scores if the set is annotated.
+    each epoch: loss, learning rate, and the scores of tested epochs.
     """
 
     epoch: int = 0

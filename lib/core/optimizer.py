@@ -8,6 +8,7 @@ from torch import nn, optim
 from yacs.config import CfgNode
 
 from lib.models import PoseNetwork, model_spec
+from lib.utils.errors import UserError
 
 
 def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> optim.Optimizer:
@@ -18,7 +19,7 @@ def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> optim.Optimizer:
     else:
         groups = [{"params": [weight for weight in model.parameters() if weight.requires_grad]}]
     if train.BACKBONE_LR:
-        groups = split_backbone(groups, model, train.BACKBONE_LR)
+        groups = _split_backbone(groups, model, train.BACKBONE_LR)
     if train.OPTIMIZER == "sgd":
         return optim.SGD(
             groups, lr=train.LR, momentum=train.MOMENTUM, weight_decay=train.WD,
@@ -29,17 +30,19 @@ def build_optimizer(cfg: CfgNode, model: PoseNetwork) -> optim.Optimizer:
     return optim.Adam(groups, lr=train.LR, eps=train.ADAM_EPS, fused=True)
 
 
-def split_backbone(
+def _split_backbone(
     groups: list[dict[str, Any]], model: PoseNetwork, lr: float
 ) -> list[dict[str, Any]]:
-    """Split parameter groups: those of the backbone get the learning rate `lr`."""
+    """Split parameter groups; those of the backbone, the last ones, get the learning rate `lr`."""
+    if not isinstance(getattr(model, "backbone", None), nn.Module):
+        raise UserError("TRAIN.BACKBONE_LR: this network has no backbone; remove the key")
     backbone = set(cast(nn.Module, model.backbone).parameters())
-    split = []
+    others, own = [], []
     for group in groups:
         weights = group["params"]
-        split.append(group | {"params": [w for w in weights if w in backbone], "lr": lr})
-        split.append(group | {"params": [w for w in weights if w not in backbone]})
-    return [group for group in split if group["params"]]
+        others.append(group | {"params": [w for w in weights if w not in backbone]})
+        own.append(group | {"params": [w for w in weights if w in backbone], "lr": lr})
+    return [group for group in (*others, *own) if group["params"]]
 
 
 def build_scheduler(

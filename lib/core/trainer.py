@@ -37,9 +37,11 @@ from lib.utils.text import join_names
 
 log = logging.getLogger(__name__)
 
+CHECKPOINT = "checkpoint.pth"  # in the run's folder
+
 
 class Trainer:
-    """Trains, tests after every epoch, and saves what exact resume needs.
+    """Trains, tests every TEST.INTERVAL epochs, and saves what exact resume needs.
 
     Writes `checkpoint.pth` (and keeps the previous one), `model_best` and `final_state` (weights,
     as .pth and .safetensors) to `folder`, TensorBoard logs to `log_folder`.
@@ -50,7 +52,9 @@ class Trainer:
     ) -> None:
         self.cfg, self.distributed, self.folder = cfg, distributed, folder
         seed_all(cfg.SEED)
-        network = _build_network(cfg, distributed)  # a wrong key raises before any data is read
+        resumes = cfg.AUTO_RESUME and bool(training_checkpoint.candidates(folder / CHECKPOINT))
+        # A wrong key raises before any data is read.
+        network = _build_network(cfg, distributed, with_initial_weights=not resumes)
         self.dataset = build_dataset(cfg, "train")
         self.provenance = provenance(cfg, self.dataset, cfg.DATASET.TRAIN_SET)
         self.tester = Tester(cfg, distributed)
@@ -208,7 +212,7 @@ class Trainer:
             save_weights(self.tested.state_dict(), self.folder / name)
 
     def _save_checkpoint(self) -> None:
-        path = self.folder / "checkpoint.pth"
+        path = self.folder / CHECKPOINT
         training_checkpoint.save(path, self.state, self.progress, self.identity, self.provenance)
         self._last_save = time.monotonic()
 
@@ -218,7 +222,7 @@ class Trainer:
         AUTO_RESUME has priority: a run that started from TRAIN.CHECKPOINT continues from the
         checkpoint in its folder.
         """
-        newest, train = self.folder / "checkpoint.pth", self.cfg.TRAIN
+        newest, train = self.folder / CHECKPOINT, self.cfg.TRAIN
         paths = training_checkpoint.candidates(newest)
         if not (self.cfg.AUTO_RESUME and paths):
             if not train.RESUME:
@@ -236,10 +240,12 @@ class Trainer:
         )
 
 
-def _build_network(cfg: CfgNode, distributed: Distributed) -> PoseNetwork:
-    """Build the network with its initial weights, on its device."""
+def _build_network(
+    cfg: CfgNode, distributed: Distributed, *, with_initial_weights: bool
+) -> PoseNetwork:
+    """Build the network, on its device; its initial weights may be missing when a run resumes."""
     network = build_model(cfg)
-    if cfg.MODEL.PRETRAINED:
+    if cfg.MODEL.PRETRAINED and with_initial_weights:
         source = cfg.MODEL.PRETRAINED
         if pretrained.is_file(source):
             source = resolve_path(cfg, source)

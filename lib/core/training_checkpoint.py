@@ -97,7 +97,9 @@ def restore(
 
     UserError if it is of another network, optimizer, seed, metric, or number of steps an epoch.
     """
-    with as_user_error(f"{path} does not fit this network and TRAIN.OPTIMIZER"):
+    with as_user_error(
+        f"{path} does not fit this network, or its TRAIN.OPTIMIZER, BACKBONE_LR or FROZEN_STAGES"
+    ):
         _check_identity(content["identity"], identity, path)
         _log_differences(content["provenance"], provenance, path)
         _load(state.network, content["model"])

@@ -149,5 +149,6 @@ def _whole_image(cfg: CfgNode, file: Path) -> np.ndarray:
     image = read_image(file)
     size = cfg.MODEL.IMAGE_SIZE
     center, scale = box_to_center_scale((0, 0, image.shape[1], image.shape[0]), size)
-    crop = crop_image(image, crop_matrix(center, scale, 0.0, size), size)
+    matrix = crop_matrix(center, scale, 0.0, size)
+    crop = crop_image(image, matrix, size, cfg.TEST.SMOOTH_CROP)
     return crop if cfg.DATASET.COLOR_RGB else cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)

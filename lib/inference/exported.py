@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+from lib.config import get_cfg
 from lib.config.check import value_of
 from lib.dataset import build_skeleton
 from lib.inference.pipeline import Runner
@@ -45,9 +46,11 @@ def load_exported(cfg: CfgNode, path: Path) -> Runner:
         raise UserError(f"TEST.RUNTIME = {test.RUNTIME}: {path} runs in {runtime}; omit the key")
     metadata, outputs = open_exported(path, test.PRECISION)
     for key, value in settings(cfg).items():
-        if metadata.get(key) != value:
+        # A file that is older than a key has its default.
+        default = json.dumps(value_of(get_cfg(), key)) if "." in key else "missing"
+        if metadata.get(key, default) != value:
             raise UserError(
-                f"{path} has {key} {shorten(metadata.get(key, 'missing'))}, not {value}: run "
+                f"{path} has {key} {shorten(metadata.get(key, default))}, not {value}: run "
                 "tools/export.py with this configuration"
             )
     images = torch.zeros(2, *reversed(cfg.MODEL.IMAGE_SIZE), 3, dtype=torch.uint8)

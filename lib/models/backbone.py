@@ -1,5 +1,7 @@
 """What every backbone has in common: features, normalisation, frozen stages."""
 
+from collections.abc import Sequence
+
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
@@ -9,12 +11,15 @@ Channels3 = tuple[float, float, float]
 class Backbone(nn.Module):
     """What a network asks of its backbone: images [B, 3, H, W] -> [B, channels, H/s, W/s].
 
-    `stride` s is image pixels a feature cell. Images are normalised with `mean` and `std`, of RGB
-    in the range 0 to 1.
+    `stride` s is image pixels a feature cell; `strides` are those of all its `features`. Images are
+    normalised with `mean` and `std`, of RGB in the range 0 to 1. TRAIN.FROZEN_STAGES freezes some
+    of its `stages`.
     """
 
     stride: int
+    strides: Sequence[int] = ()  # empty: only `stride`
     channels: int
+    stages: int = 1
     mean: Channels3 = IMAGENET_DEFAULT_MEAN
     std: Channels3 = IMAGENET_DEFAULT_STD
 
@@ -38,6 +43,7 @@ class Backbone(nn.Module):
         """Train the first stages no more: neither their weights nor their batch norms."""
         for weight in self.stage_parameters(stages):
             weight.requires_grad_(False)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Set the mode; frozen layers stay in evaluation."""

@@ -88,7 +88,8 @@ def check_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> None:
     """
     name = cfg.MODEL.BACKBONE
     if name in BACKBONES:
-        known, stages = [BACKBONES[name].stride], 1
+        kind = BACKBONES[name]
+        known, stages = list(kind.strides or (kind.stride,)), kind.stages
     elif timm.is_model(name):
         known = feature_strides(name)
         stages = len(known)
@@ -105,17 +106,19 @@ def check_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> None:
         raise config_error(cfg, "TRAIN.FROZEN_STAGES", f"{name} has {stages}")
 
 
-def check_features(cfg: CfgNode) -> None:
-    """UserError if a timm backbone has no feature map for MODEL.IMAGE_SIZE."""
-    name, stride = cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE
+def check_features(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> None:
+    """UserError if a timm backbone lacks a feature map for MODEL.IMAGE_SIZE; see check_backbone."""
+    name = cfg.MODEL.BACKBONE
     width, height = cfg.MODEL.IMAGE_SIZE
     if name in BACKBONES:
         return
     try:
-        backbone = TimmBackbone(name, stride, image_size=(width, height)).eval()
+        backbone = TimmBackbone(name, cfg.MODEL.BACKBONE_STRIDE, strides, (width, height)).eval()
         with torch.no_grad():
-            shape = backbone(torch.zeros(1, 3, height, width)).shape
+            features = backbone.features(torch.zeros(1, 3, height, width))
     except (RuntimeError, AssertionError) as error:
         raise config_error(cfg, "MODEL.IMAGE_SIZE", f"{name} does not take it: {error}") from None
-    if shape != (1, backbone.channels, height // stride, width // stride):
-        raise config_error(cfg, "MODEL.BACKBONE", f"its features {list(shape)} are no feature map")
+    for stride, channels in backbone.feature_channels.items():
+        shape = list(features[stride].shape)
+        if shape != [1, channels, height // stride, width // stride]:
+            raise config_error(cfg, "MODEL.BACKBONE", f"its features {shape} are no feature map")

@@ -5,14 +5,15 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.models.spec import PoseNetwork
 from lib.models.timm_backbone import TimmBackbone
-from lib.utils.checkpoint import load_pretrained, read_weights
+from lib.utils.checkpoint import PublishedNames, load_pretrained, read_weights
 from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -43,15 +44,17 @@ def load_initial_weights(
     is_package = str(source).startswith(PACKAGE)
     path = package_weights(str(source)[len(PACKAGE) :]) if is_package else Path(source)
     if is_package or isinstance(backbone, TimmBackbone):
-        weights = read_weights(path)
-        if is_package or not _is_of_network(weights, network):
-            body = _timm_backbone(backbone, source)
-            try:
+        weights = PublishedNames().apply(read_weights(path))
+        body = _timm_backbone(backbone, source)
+        try:
+            if is_package or not _is_of_network(weights, network):
                 body.load_trained(_timm_names(weights, body.name))
-            except UserError as error:
-                raise UserError(f"MODEL.PRETRAINED: {path}: {error}") from None
-            log.info("initialised the backbone from %s", path)
-            return
+                log.info("initialised the backbone from %s", path)
+                return
+            if "*" in layers:
+                _check_backbone(weights, network)
+        except UserError as error:
+            raise UserError(f"MODEL.PRETRAINED: {path}: {error}") from None
     load_pretrained(network, path, layers)
 
 
@@ -82,7 +85,22 @@ def _timm_backbone(backbone: object, source: str | Path) -> TimmBackbone:
 
 def _is_of_network(weights: Mapping[str, Tensor], network: PoseNetwork) -> bool:
     """Whether a file holds weights of the pose network, by its names or published ones."""
-    return not network.state_dict().keys().isdisjoint(network.published_names.apply(weights))
+    names = network.published_names.apply(weights)
+    backbone = cast(TimmBackbone, network.backbone).network.model.state_dict()
+    # A backbone may have a `head.norm.weight` too.
+    return names.keys().isdisjoint(backbone) and not names.keys().isdisjoint(network.state_dict())
+
+
+def _check_backbone(weights: Mapping[str, Tensor], network: PoseNetwork) -> None:
+    """UserError unless weights of a pose network have all of this one's backbone."""
+    theirs = network.published_names.apply(weights)
+    for name, value in network.state_dict().items():
+        is_weight = name.startswith("backbone.") and not name.endswith("num_batches_tracked")
+        if is_weight and (name not in theirs or theirs[name].shape != value.shape):
+            raise UserError(
+                f"it has another backbone, without {name} of shape {list(value.shape)}; name the "
+                "layers to take in MODEL.EXTRA.PRETRAINED_LAYERS"
+            )
 
 
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
@@ -101,6 +119,8 @@ def _timm_names(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
         return dict(weights)
     with torch.device("meta"):
         stages = getattr(timm.create_model(name), "blocks", ())
+    if not all(isinstance(stage, nn.Sequential) for stage in stages):
+        return dict(weights)  # not an EfficientNet
     blocks = [
         f"blocks.{stage}.{block}" for stage, s in enumerate(stages) for block in range(len(s))
     ]

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from lib.config.check import Rule, check, config_error
+from lib.config.check import Rule, check, config_error, ignored_of
 from lib.models.backbone import Backbone
 from lib.models.backbones import build_backbone, check_backbone, check_features
 from lib.models.spec import ModelSpec, PoseNetwork
+from lib.utils.errors import UserError
 
 
 class SimpleBaseline(PoseNetwork):
@@ -63,9 +64,15 @@ def _check(cfg: CfgNode) -> None:
         for values in lists
     )
     if not is_valid or len(lists[0]) != len(lists[1]):
-        raise config_error(
-            cfg, "MODEL.EXTRA", "needs NUM_DECONV_FILTERS and NUM_DECONV_KERNELS, lists as long"
+        raise UserError(
+            "MODEL.EXTRA: needs NUM_DECONV_FILTERS and NUM_DECONV_KERNELS, lists of equal length"
         )
+    only = {"NUM_DECONV_LAYERS": len(lists[0]), "DECONV_WITH_BIAS": False, "FINAL_CONV_KERNEL": 1}
+    for name, value in extra.items():
+        if value != only.get(name, value):
+            raise config_error(cfg, f"MODEL.EXTRA.{name}", f"must be {only[name]}")
+        if name not in (*only, *_EXTRA):
+            raise config_error(cfg, f"MODEL.EXTRA.{name}", "SimpleBaseline has no such key")
     check(cfg, (_HEATMAPS,))
     check_features(cfg)
 
@@ -76,6 +83,7 @@ def _is_upsampled(size: Sequence[int], cfg: CfgNode) -> bool:
     return list(size) == [side // stride * factor for side in cfg.MODEL.IMAGE_SIZE]
 
 
+_EXTRA = ("NUM_DECONV_FILTERS", "NUM_DECONV_KERNELS", "NUM_LAYERS", "PRETRAINED_LAYERS")
 _HEATMAPS = Rule(
     "MODEL.HEATMAP_SIZE",
     "be MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE} by BACKBONE_STRIDE {cfg.MODEL.BACKBONE_STRIDE}, "
@@ -87,4 +95,14 @@ SIMPLE_BASELINE = ModelSpec(
     build=build_simple_baseline,
     check=_check,
     export_keys=lambda cfg: ("MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE"),
+    ignored=tuple(
+        ignored_of(
+            """MODEL.HEAD MODEL.FILTER.STRIDES MODEL.FILTER.DIM MODEL.DIM MODEL.PATCH_SIZE
+            MODEL.TRANSFORMER_DEPTH MODEL.TRANSFORMER_HEADS MODEL.TRANSFORMER_MLP_RATIO
+            MODEL.ATTENTION_SCALE MODEL.POS_EMBEDDING_TYPE MODEL.HIDDEN_HEATMAP_DIM MODEL.DROP_PATH
+            MODEL.INIT MODEL.SPARSITY.PRUNE MODEL.SPARSITY.PRUNE_LAYERS MODEL.SPARSITY.KEEP_RATIO
+            MODEL.SPARSITY.JOINT_DEPTH MODEL.SPARSITY.JOINT_HOPS""",
+            "SimpleBaseline has no such part",
+        )
+    ),
 )

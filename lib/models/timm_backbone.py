@@ -65,15 +65,16 @@ class TimmBackbone(Backbone):
         """Return the weights that the first `stages` of timm's feature maps depend on."""
         if not stages:
             return []
-        weights = list(self.network.parameters())
+        weights = [weight for weight in self.network.parameters() if weight.requires_grad]
         width, height = self._image_size
         training = self.training
         self.eval()
         model = cast(Any, self.network.model)
-        (feature,) = model.forward_intermediates(
-            torch.zeros(1, 3, height, width), indices=[stages - 1], intermediates_only=True
-        )
-        gradients = torch.autograd.grad(feature.sum(), weights, allow_unused=True)
+        with torch.enable_grad():
+            (feature,) = model.forward_intermediates(
+                torch.zeros(1, 3, height, width), indices=[stages - 1], intermediates_only=True
+            )
+            gradients = torch.autograd.grad(feature.sum(), weights, allow_unused=True)
         self.train(training)
         return [w for w, gradient in zip(weights, gradients, strict=True) if gradient is not None]
 
@@ -100,7 +101,7 @@ class TimmBackbone(Backbone):
     def _create(self, **options: Any) -> FeatureGetterNet:
         size = self._image_size[::-1]
         fixed = {"img_size": size} if _has_fixed_size(self.name) else {}
-        return _create(self.name, out_indices=self._levels, **fixed, **options)
+        return _create_network(self.name, out_indices=self._levels, **fixed, **options)
 
 
 def feature_strides(name: str) -> list[int]:
@@ -112,12 +113,12 @@ def feature_strides(name: str) -> list[int]:
 def _feature_strides(name: str) -> tuple[int, ...]:
     try:
         with torch.device("meta"):
-            return tuple(_create(name).feature_info.reduction())
-    except (RuntimeError, AttributeError, AssertionError, ValueError) as error:
+            return tuple(_create_network(name).feature_info.reduction())
+    except (RuntimeError, AttributeError, AssertionError, TypeError, ValueError) as error:
         raise UserError(f"MODEL.BACKBONE: timm gives no features of {name}: {error}") from None
 
 
-def _create(name: str, **options: Any) -> FeatureGetterNet:
+def _create_network(name: str, **options: Any) -> FeatureGetterNet:
     network = timm.create_model(name, features_only=True, feature_cls="getter", **options)
     return cast(FeatureGetterNet, network)
 
@@ -136,3 +137,6 @@ def _check_names(weights: Mapping[str, Tensor], needed: Mapping[str, Tensor], na
     if missing or unknown:
         problem = f"{missing[0]} is missing" if missing else f"it has no {unknown[0]}"
         raise UserError(f"these are not the weights of {name}: {problem}")
+    broken = [key for key in needed if key in weights and not weights[key].isfinite().all()]
+    if broken:
+        raise UserError(f"{broken[0]} has values that are not finite")

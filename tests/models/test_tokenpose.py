@@ -16,7 +16,7 @@ from lib.models import build_model
 from lib.models.layers import conv_norm
 from lib.models.position import sine_position
 from lib.models.pruning import Stage, prune_modes
-from lib.models.tokenpose import JointLayers
+from lib.models.tokenpose import JointLayers, PatchEmbedding
 from lib.models.transformer import Block
 from lib.utils.checkpoint import load_weights
 
@@ -83,6 +83,15 @@ def test_agrees_with_the_published_networks(
         output = model(torch.from_numpy(golden["input"]))
     expected = torch.from_numpy(golden["output"])
     assert relative_difference(output - expected, expected) <= 1e-5
+
+
+@pytest.mark.parametrize(("channels", "patch", "std"), [(256, 4, 0.02), (112, 1, 112**-0.5)])
+def test_small_patches_start_wider(channels: int, patch: int, std: float) -> None:
+    """Published patches of 4,096 numbers start as published."""
+    torch.manual_seed(0)
+    patches = PatchEmbedding(channels, (patch, patch), 192)
+    patches.init_weights()
+    assert patches.weight.std().item() == pytest.approx(std, rel=0.03)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from desk import Desk
+from torch import nn
 from toy_backbone import ToyBackbone
 
 from lib.config import load_cfg
@@ -55,6 +56,38 @@ def test_it_trains(desk: Desk, opts: tuple) -> None:
     assert trained.code == 0, trained.err
     tested = desk.on_cfg("test", *opts)
     assert tested.code == 0, tested.err
+
+
+class TwoLevels(ToyBackbone):
+    """The toy with a finer feature map and two stages."""
+
+    strides = (4, 8)
+    stages = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(3, 5, 4, stride=4)
+
+    def features(self, images: torch.Tensor) -> dict[int, torch.Tensor]:
+        return {4: self.fine(images), 8: self(images)}
+
+    @property
+    def feature_channels(self) -> dict[int, int]:
+        return {4: 5, 8: self.channels}
+
+    def stage_parameters(self, stages: int) -> list[nn.Parameter]:
+        return list(self.fine.parameters()) if stages == 1 else super().stage_parameters(stages)
+
+
+def test_its_levels_reach_the_head_and_its_stages_freeze(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKBONES, "toy", TwoLevels)
+    opts = (*TOY, "MODEL.HEAD", "filter", "MODEL.FILTER.STRIDES", [4, 8], "TRAIN.FROZEN_STAGES", 1)
+    model = build(desk, *opts)
+    assert not model.backbone.fine.weight.requires_grad
+    assert model.backbone.patches.weight.requires_grad
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 16, 16, 16)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def inspect(cfg: CfgNode, model: TokenPose, image: np.ndarray, box: Box | None) 
     """
     size = (cfg.MODEL.IMAGE_SIZE[0], cfg.MODEL.IMAGE_SIZE[1])
     skeleton, matrix = build_skeleton(cfg), box_crop(image.shape, box, size)
-    crop = crop_image(image, matrix, size)
+    crop = crop_image(image, matrix, size, cfg.TEST.SMOOTH_CROP)
     channels = crop if cfg.DATASET.COLOR_RGB else crop[..., ::-1].copy()
     pixels = torch.from_numpy(channels[None]).to(next(model.parameters()).device)
     maps = record_attention(model.eval(), normalise(pixels, model.mean, model.std))
