@@ -53,6 +53,26 @@ def test_a_token_changes_its_own_heatmap_only() -> None:
     assert tokens.grad[:, [0, 2]].abs().sum() == 0
 
 
+@torch.no_grad()
+def test_a_token_changes_where_its_heatmap_is_high() -> None:
+    """Not only how high it is everywhere, as a bias would."""
+    head, tokens = filter_head(), torch.randn(2, 3, 8)
+    for weight in head.mlp.parameters():
+        weight.normal_()
+    change = head(tokens, features()) - head(-tokens, features())
+    assert change.flatten(2).std(dim=2).min() > 0.1
+
+
+@torch.no_grad()
+def test_every_feature_map_counts() -> None:
+    head, tokens = filter_head(), torch.randn(2, 3, 8)
+    before = head(tokens, features())
+    for stride in features():
+        changed = features()
+        changed[stride] += 1
+        assert (head(tokens, changed) - before).abs().max() > 1e-4
+
+
 def test_heatmaps_begin_near_zero() -> None:
     assert filter_head()(torch.randn(2, 3, 8), features()).abs().max() < 0.5
 

@@ -17,7 +17,7 @@ from lib.models.layers import conv_norm
 from lib.models.position import sine_position
 from lib.models.pruning import Stage, prune_modes
 from lib.models.tokenpose import JointLayers, PatchEmbedding
-from lib.models.transformer import Block
+from lib.models.transformer import Attention, Block
 from lib.utils.checkpoint import load_weights
 
 MakeCfg = Callable[..., CfgNode]
@@ -92,6 +92,16 @@ def test_small_patches_start_wider(channels: int, patch: int, std: float) -> Non
     patches = PatchEmbedding(channels, (patch, patch), 192)
     patches.init_weights()
     assert patches.weight.std().item() == pytest.approx(std, rel=0.03)
+
+
+@pytest.mark.parametrize(("name", "width"), [("dim", 32), ("head", 32 // 4)])
+def test_scores_are_scaled_by_the_configured_width(
+    name: str, width: int, small_cfg: MakeCfg
+) -> None:
+    cfg = small_cfg(ATTENTION_SCALE=name)
+    attentions = [m for m in build_model(cfg).modules() if isinstance(m, Attention)]
+    assert len(attentions) == 5 + cfg.MODEL.SPARSITY.JOINT_DEPTH
+    assert {attention.scale for attention in attentions} == {width**-0.5}
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -159,10 +159,7 @@ def _plot(scores: Mapping[str, Sequence[float]], costs: Mapping[str, _Cost], met
     for index, (name, values) in enumerate(scores.items()):
         color, mean = line_style(index)["color"], fmean(values)
         reach = [[mean - min(values)], [max(values) - mean]]
-        axes.errorbar(costs[name].ms, mean, reach, fmt="o", color=color, capsize=3, markersize=4)
-        axes.annotate(
-            name, (costs[name].ms, mean), (5, 3), textcoords="offset points", fontsize=FONT,
-            color=color,
-        )  # fmt: skip
-    axes.margins(x=0.2)
+        axes.errorbar(costs[name].ms, mean, reach, fmt="o", color=color, markersize=5, label=name)
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False, fontsize=FONT)
     return figure
