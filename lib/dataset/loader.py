@@ -104,13 +104,9 @@ def build_train_loader(
     `loader.batch_sampler.set_state(epoch, step)` before each iteration.
     """
     sampler = EpochBatchSampler(
-        len(dataset),
-        cfg.TRAIN.BATCH_SIZE_PER_GPU * cfg.TRAIN.ACCUMULATE,
-        seed=cfg.SEED,
-        shuffle=cfg.TRAIN.SHUFFLE,
-        rank=rank,
-        world_size=world_size,
-    )
+        len(dataset), cfg.TRAIN.BATCH_SIZE_PER_GPU * cfg.TRAIN.ACCUMULATE, seed=cfg.SEED,
+        shuffle=cfg.TRAIN.SHUFFLE, rank=rank, world_size=world_size,
+    )  # fmt: skip
     return PoseLoader(dataset, batch_sampler=sampler, **_worker_options(cfg))
 
 
@@ -147,7 +143,8 @@ def _init_worker(worker: int) -> None:
 @atexit.register
 def _kill_workers() -> None:
     """Kill remaining workers: multiprocessing would send SIGTERM, which they ignore, and wait."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would report a failure
+    if hasattr(signal, "SIGCHLD"):  # not on Windows
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would report a failure
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

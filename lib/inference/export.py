@@ -19,13 +19,13 @@ from lib.dataset.images import read_image
 from lib.dataset.transforms import box_to_center_scale, crop_image, crop_matrix
 from lib.inference import tracing
 from lib.inference.export_check import HALF_TOLERANCE, Check, compare
-from lib.inference.exported import SECTION, digest, open_exported, settings
+from lib.inference.exported import SECTION, open_exported, settings
 from lib.inference.pipeline import PixelsToJoints, build_decoding
 from lib.inference.tracing import HEATMAPS, IMAGES, JOINTS, SCORES, Outputs
 from lib.models import build_model
 from lib.utils.checkpoint import load_weights, read_weights, save_safetensors
 from lib.utils.errors import UserError
-from lib.utils.files import atomic_write
+from lib.utils.files import BLANK_SHA256, SHA256_KEY, atomic_write, seal
 from lib.utils.text import join_names
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "weights": ".safetensors"}  # by file format
@@ -73,6 +73,7 @@ def describe(cfg: CfgNode, decode: bool) -> dict[str, str]:
     order = "RGB" if cfg.DATASET.COLOR_RGB else "BGR"
     metadata = {
         **settings(cfg),
+        SHA256_KEY: BLANK_SHA256,
         "joint_names": json.dumps(build_skeleton(cfg).names),
         IMAGES: f"uint8 [batch, height, width, 3], {order}, crops of one person each; "
         "the network normalises them",
@@ -93,9 +94,9 @@ def describe(cfg: CfgNode, decode: bool) -> dict[str, str]:
 def _save_onnx(program: Any, outputs: list[str], metadata: dict[str, str], path: Path) -> None:
     model = tracing.to_onnx(program, outputs)
     model.producer_name, model.producer_version = "improved-tokenpose-sparsity", lib.__version__
-    for key, value in {**metadata, "sha256": digest(model)}.items():
+    for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(seal(model.SerializeToString()))
 
 
 def _save_openvino(program: Any, outputs: list[str], metadata: dict[str, str], path: Path) -> None:
@@ -103,6 +104,7 @@ def _save_openvino(program: Any, outputs: list[str], metadata: dict[str, str], p
     for key, value in metadata.items():
         model.set_rt_info(value, [SECTION, key])
     tracing.import_openvino().save_model(model, path, compress_to_fp16=False)
+    path.write_bytes(seal(path.read_bytes(), path.with_suffix(".bin").read_bytes()))
 
 
 def _save_half(network: PixelsToJoints, path: Path) -> Outputs:

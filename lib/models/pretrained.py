@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lib.models.spec import PoseNetwork
 from lib.models.timm_backbone import TimmBackbone
-from lib.utils.checkpoint import PublishedNames, load_pretrained, read_weights
+from lib.utils.checkpoint import by_names, load_pretrained, read_weights
 from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,11 @@ def load_initial_weights(
     is_package = str(source).startswith(PACKAGE)
     path = package_weights(str(source)[len(PACKAGE) :]) if is_package else Path(source)
     if is_package or isinstance(backbone, TimmBackbone):
-        weights = PublishedNames().apply(read_weights(path))
+        weights = read_weights(path)
         body = _timm_backbone(backbone, source)
         try:
             if is_package or not _is_of_network(weights, network):
+                weights = by_names(body.network.get_submodule("model"), weights)
                 body.load_trained(_timm_names(weights, body.name))
                 log.info("initialised the backbone from %s", path)
                 return
@@ -85,7 +86,7 @@ def _timm_backbone(backbone: object, source: str | Path) -> TimmBackbone:
 
 def _is_of_network(weights: Mapping[str, Tensor], network: PoseNetwork) -> bool:
     """Whether a file holds weights of the pose network, by its names or published ones."""
-    names = network.published_names.apply(weights)
+    names = by_names(network, weights)
     backbone = cast(TimmBackbone, network.backbone).network.model.state_dict()
     # A backbone may have a `head.norm.weight` too.
     return names.keys().isdisjoint(backbone) and not names.keys().isdisjoint(network.state_dict())
@@ -93,7 +94,7 @@ def _is_of_network(weights: Mapping[str, Tensor], network: PoseNetwork) -> bool:
 
 def _check_backbone(weights: Mapping[str, Tensor], network: PoseNetwork) -> None:
     """UserError unless weights of a pose network have all of this one's backbone."""
-    theirs = network.published_names.apply(weights)
+    theirs = by_names(network, weights)
     for name, value in network.state_dict().items():
         is_weight = name.startswith("backbone.") and not name.endswith("num_batches_tracked")
         if is_weight and (name not in theirs or theirs[name].shape != value.shape):

@@ -5,7 +5,8 @@ import logging
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,35 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from lib.utils.errors import UserError
-from lib.utils.files import atomic_write
-from lib.utils.text import join_names
+from lib.utils.errors import UserError, as_user_error
+from lib.utils.files import BLANK_SHA256, SHA256_KEY, atomic_write, seal, write_bytes
+from lib.utils.text import join_names, shorten
 
 log = logging.getLogger(__name__)
 
-_DATA_PARALLEL = (r"^(module\.)+", "")  # the prefix of networks saved inside DataParallel
+# Prefixes of wrappers, of the network or its parts: DataParallel, torch.compile, FSDP.
+_WRAPPERS = r"(^|\.)((module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+"
+# Names of dictionaries of weights in training checkpoints, the preferred first.
+_PREFERRED = (r"(^|[_.])ema($|[_.])", r"^best", r"^(model|state_dict|net|params|weights)")
+
+
+class _Ignored:
+    """Takes the place of what training checkpoints hold beside weights: nothing else is called."""
+
+    def __init__(self, *arguments: object) -> None: ...
+
+    __setstate__ = __init__
+
+
+_IGNORED: list[Any] = [
+    (_Ignored, name)
+    for name in (
+        "numpy.dtype", "numpy.ndarray", "argparse.Namespace", "pathlib.PosixPath",
+        "pathlib.WindowsPath", "torch.torch_version.TorchVersion",
+        "numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct",
+        "numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct",
+    )
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,7 +61,7 @@ class PublishedNames:
         """Return the weights by the network's names; those that have them already keep them."""
         renamed = {}
         for name, value in weights.items():
-            for pattern, replacement in (_DATA_PARALLEL, *self.rename):
+            for pattern, replacement in self.rename:
                 name = re.sub(pattern, replacement, name)
             if not re.search(self.ignored, name):
                 renamed[name] = value
@@ -52,12 +75,18 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     or a whole training checkpoint, as `.pth` or `.safetensors`. UserError if the file cannot be
     read or a weight of the network is missing or has another shape; the model is then unchanged.
     """
-    needed, weights = _needed_weights(model), _renamed_weights(model, path)
+    needed, stored = _needed_weights(model), read_weights(path)
+    weights = by_names(model, stored)
+    computed = dict(model.named_buffers())  # a sine position, for one
+    extra = [name for name in weights if name not in needed and name not in computed]
     missing = [name for name in needed if name not in weights]
     if missing:
+        hint = "use the configuration it was trained with"
+        if len(missing) == len(needed):
+            extra, hint = list(stored), "set MODEL.NAME to its network, or rename its weights"
         raise UserError(
-            f"{path} does not fit this network: {join_names(missing)} missing "
-            f"({len(missing)} of {len(needed)}); use the configuration it was trained with"
+            f"{path} does not fit this network: {join_names(missing)} missing ({len(missing)} of "
+            f"{len(needed)}), not needed: {shorten(join_names(extra)) or 'none'}; {hint}"
         )
     wrong = [
         f"{name} is {list(weights[name].shape)}, the network's {list(value.shape)}"
@@ -66,13 +95,11 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     ]
     if wrong:
         raise UserError(f"{path} has weights of other shapes: {join_names(wrong)}")
-    broken = [name for name in needed if not weights[name].isfinite().all()]
+    broken = [name for name in needed if not weights[name].float().isfinite().all()]
     if broken:
         raise UserError(f"{path} has weights that are not finite, in {join_names(broken)}")
     model.load_state_dict({name: weights[name] for name in needed}, strict=False)
-    computed = dict(model.named_buffers())  # a sine position, for one
-    extra = [name for name in weights if name not in needed and name not in computed]
-    unused = f"; {len(extra)} unused ({join_names(extra)})" if extra else ""
+    unused = f"; {len(extra)} unused ({shorten(join_names(extra))})" if extra else ""
     log.info("loaded %d weights from %s%s", len(needed), path, unused)
 
 
@@ -85,7 +112,7 @@ def load_pretrained(model: nn.Module, path: str | Path, layers: Sequence[str] = 
     needed = _needed_weights(model)
     fitting = {
         name: value
-        for name, value in _renamed_weights(model, path).items()
+        for name, value in by_names(model, read_weights(path)).items()
         if name in needed
         and value.shape == needed[name].shape
         and ("*" in layers or any(module in layers for module in name.split(".")[:2]))
@@ -97,33 +124,59 @@ def load_pretrained(model: nn.Module, path: str | Path, layers: Sequence[str] = 
 
 
 def _needed_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return all weights of the network, including batch norm's running statistics."""
-    return {name: value for name, value in model.state_dict().items() if not _is_counter(name)}
+    """Return all weights of the network, including batch norm's statistics, not its counters."""
+    return {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
-def _renamed_weights(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
-    """Read the weights in a file by the model's names."""
-    names = getattr(model, "published_names", PublishedNames())
-    weights = names.apply(read_weights(path))
-    return {name: value for name, value in weights.items() if not _is_counter(name)}
+def by_names(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a file's weights by the names of the network, or of its `published_names`.
 
-
-def _is_counter(name: str) -> bool:
-    """Whether this is a counter of batch norm, which no output depends on."""
-    return name.endswith("num_batches_tracked")
+    Prefixes such as `module.`, `_orig_mod.` and `model.` are removed if more weights fit then.
+    """
+    needed, names = model.state_dict().keys(), getattr(model, "published_names", PublishedNames())
+    choices = [names.apply(weights), dict(weights)]
+    weights = {re.sub(_WRAPPERS, r"\1", name): value for name, value in weights.items()}
+    for _ in range(4):
+        choices.append(names.apply(weights))
+        prefix = Counter(name.partition(".")[0] for name in weights).most_common(1)[0][0]
+        weights = {name.removeprefix(f"{prefix}."): value for name, value in weights.items()}
+    return max(choices, key=lambda choice: len(needed & choice.keys()))
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights in a file by their names there; UserError if there are none."""
+    """Read the weights in a file by their names there; UserError if there are none.
+
+    Of several an average (`model_ema`) is preferred, then `best_state_dict`; the log says so.
+    """
     content = read_checkpoint(path)
-    for key in ("ema", "model", "state_dict"):  # of a training checkpoint: ours, the family's
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{path} has no weights")
-    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
-        raise UserError(f"{path} has no weights: not all of its entries are tensors with a name")
-    return dict(content)
+    with as_user_error(f"{path} has no weights"):
+        found = dict(_dictionaries(content))
+        if not found:
+            raise UserError(f"{path} has no weights: no dictionary of names and tensors")
+        name, *others = sorted(found, key=lambda n: [not re.search(p, n) for p in _PREFERRED])
+        if others:
+            log.info("%s: taking its %s, not its %s", path, name, join_names(others))
+        return dict(found[name])
+
+
+def _dictionaries(
+    content: object, name: str = "", depth: int = 2
+) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """Yield the dictionaries of weights in a checkpoint, and their names in it."""
+    if isinstance(content, Mapping) and _is_weights(content):
+        yield name, content
+    elif isinstance(content, Mapping) and depth:
+        for key, value in content.items():
+            yield from _dictionaries(value, f"{name}.{key}".strip("."), depth - 1)
+
+
+def _is_weights(content: Mapping[Any, Any]) -> bool:
+    """Whether all entries have a name and are dense tensors with data, not quantized."""
+    return len(content) > 0 and all(
+        isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_nested)
+        for name, value in content.items()
+    )  # fmt: skip
 
 
 def read_checkpoint(path: str | Path) -> Any:
@@ -137,9 +190,12 @@ def read_checkpoint(path: str | Path) -> Any:
         raise UserError(f"{path}: cannot read the checkpoint ({error.strerror})") from None
     try:
         if Path(path).suffix == ".safetensors":
+            if SHA256_KEY.encode() in data and seal(data) != data:
+                raise ValueError("its checksum is wrong")
             return safetensors.torch.load(data)
         _check_sums(data)
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_IGNORED):
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} is not a checkpoint, or has objects that could run code; nothing was loaded"
@@ -171,9 +227,8 @@ def save_checkpoint(content: Any, path: str | Path, keep_previous: bool = False)
 
 def save_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
     """Write weights to `path`, a `.pth` file, and to a `.safetensors` file next to it."""
-    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    save_checkpoint(plain, path)
-    save_safetensors(plain, Path(path).with_suffix(".safetensors"))
+    save_checkpoint(_on_cpu(weights), path)
+    save_safetensors(weights, Path(path).with_suffix(".safetensors"))
 
 
 def save_safetensors(
@@ -183,9 +238,12 @@ def save_safetensors(
 
     UserError if it cannot be written.
     """
-    plain = {
+    metadata = {"format": "pt", SHA256_KEY: BLANK_SHA256}
+    write_bytes(Path(path), seal(safetensors.torch.save(_on_cpu(weights, dtype), metadata)))
+
+
+def _on_cpu(weights: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    return {
         name: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
         for name, value in weights.items()
     }
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(plain, {"format": "pt"}))

@@ -1,8 +1,10 @@
-"""Atomic writes, and JSON read with a clear error."""
+"""Atomic writes, checksums in files, and JSON read with a clear error."""
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,9 @@ from typing import Any
 
 from lib.utils.errors import UserError
 from lib.utils.text import shorten
+
+SHA256_KEY, BLANK_SHA256 = "content_sha256", "0" * 64  # in the metadata of a file to `seal`
+_SEAL = re.compile(rb"content_sha256.{1,12}?([0-9a-f]{64})", re.DOTALL)
 
 
 @contextmanager
@@ -26,7 +31,7 @@ def atomic_write(path: str | Path, keep_previous: bool = False) -> Iterator[Path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("rb+") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
         if keep_previous and path.exists():
             _keep(path, previous_of(path))
@@ -42,6 +47,19 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file by `atomic_write`."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
+
+
+def seal(data: bytes, *others: bytes) -> bytes:
+    """Return a file's content with the SHA-256 of it and `others` as its SHA256_KEY.
+
+    A sealed file stays as it is, unless it is damaged. ValueError if there is no such key.
+    """
+    place = _SEAL.search(data)
+    if place is None:
+        raise ValueError("it has no checksum")
+    parts = data[: place.start(1)], BLANK_SHA256.encode(), data[place.end(1) :]
+    digest = hashlib.sha256(b"".join((*parts, *others))).hexdigest()
+    return parts[0] + digest.encode() + parts[2]
 
 
 def read_json(path: str | Path) -> Any:

@@ -13,10 +13,12 @@ import torch
 
 from lib.config import load_cfg
 from lib.core import training_checkpoint
+from lib.core.engine import StepResult, TrainState
 from lib.core.trainer import Trainer
 from lib.models import build_model
 from lib.utils.checkpoint import load_weights, read_checkpoint
 from lib.utils.distributed import Distributed
+from lib.utils.errors import UserError
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/format_1"
 
@@ -64,3 +66,70 @@ def test_missing_keys_do_not_count_as_changed(trainer: Trainer) -> None:
     """A key that the file does not have counts as its default."""
     changed = training_checkpoint.changed_keys(FIXTURE / "checkpoint.pth", trainer.cfg.dump())
     assert changed == ["DATASET.ROOT"]
+
+
+def rates(trainer: Trainer) -> list[float]:
+    """The learning rate of every step until the end of the training."""
+    values = []
+    step = type(trainer.state).step
+
+    def record(state: TrainState, *arguments: object) -> StepResult:
+        values.append(state.optimizer.param_groups[-1]["lr"])
+        return step(state, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(trainer.state), "step", record)
+        trainer.run()
+    return values
+
+
+@pytest.mark.filterwarnings("error:.*lr_scheduler")
+# Steps; an epoch has three.
+@pytest.mark.parametrize(("optimizer", "stop"), [("sgd", 1), ("adam", 3), ("adamw", 4)])
+def test_a_run_resumed_with_other_settings_has_the_rates_of_its_new_schedule(
+    tmp_path: Path, people: Path, optimizer: str, stop: int
+) -> None:
+    opts = ["DATASET.ROOT", str(people), "TRAIN.OPTIMIZER", optimizer, "TRAIN.WARMUP_STEPS", 2]
+    opts += ["TRAIN.LR_SCHEDULER", "CosineAnnealingLR", "TRAIN.LR_END", 1e-5, "AUTO_RESUME", True]
+    new = ["TRAIN.LR", 1e-2, "TRAIN.WD", 0.5, "TRAIN.MOMENTUM", 0.7]
+
+    def trainer(name: str, *changes: object) -> Trainer:
+        cfg = load_cfg(FIXTURE / "small.yaml", [*opts, "TRAIN.LR", 1e-3, *changes])
+        return Trainer(cfg, Distributed(torch.device("cpu")), tmp_path / name, tmp_path / "log")
+
+    expected = rates(trainer("whole", *new))
+    save = Trainer._save_checkpoint
+
+    def save_and_stop(trainer: Trainer) -> None:
+        save(trainer)
+        if trainer.state.scheduler.last_epoch == stop:
+            raise KeyboardInterrupt
+
+    stopped = trainer("stopped", "TRAIN.CHECKPOINT_STEPS", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_save_checkpoint", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run()
+    resumed = trainer("stopped", *new)
+    assert resumed.state.scheduler.last_epoch == stop
+    assert rates(resumed) == expected[stop:]
+    assert resumed.state.optimizer.param_groups[-1]["lr"] == pytest.approx(1e-5)
+    assert resumed.progress.history[-1]["lr"] == pytest.approx(1e-5)
+    group = resumed.state.optimizer.param_groups[0]
+    assert group.get("momentum", 0.7) == 0.7
+    assert optimizer == "adam" or group["weight_decay"] == 0.5
+
+
+def test_moments_of_other_groups_are_refused(tmp_path: Path, people: Path) -> None:
+    """The backbone's own learning rate makes two groups of one."""
+    opts = ["DATASET.ROOT", str(people), "AUTO_RESUME", True, "TRAIN.OPTIMIZER", "adam"]
+
+    def trainer(*changes: object) -> Trainer:
+        cfg = load_cfg(FIXTURE / "small.yaml", [*opts, "TRAIN.LR", 1e-3, *changes])
+        return Trainer(cfg, Distributed(torch.device("cpu")), tmp_path, tmp_path / "log")
+
+    trainer("TRAIN.END_EPOCH", 1).run()
+    with pytest.raises(UserError, match=r"checkpoint\.pth does not fit .*BACKBONE_LR"):
+        trainer("TRAIN.BACKBONE_LR", 1e-4)
+    with pytest.raises(UserError, match=r"checkpoint\.pth .*model"):
+        trainer("MODEL.DIM", 16)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from lib.dataset import build_dataset, build_test_loader, build_train_loader
-from lib.dataset.loader import EpochBatchSampler
+from lib.dataset.loader import EpochBatchSampler, _kill_workers
 from lib.utils.errors import UserError
 
 
@@ -69,6 +69,11 @@ def test_a_worker_that_dies_is_reported(cfg: CfgNode, monkeypatch: pytest.Monkey
     monkeypatch.setattr(DataLoader, "__iter__", broken)
     with pytest.raises(UserError, match=r"a loader process died .*reset by peer.* lower WORKERS"):
         next(iter(loader))
+
+
+def test_the_end_of_a_process_needs_no_signal_of_unix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("signal.SIGCHLD", raising=False)
+    _kill_workers()
 
 
 def test_resuming_in_the_middle_of_an_epoch() -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ from lib.config import get_cfg
 from lib.inference import tracing
 from lib.inference.export import crops_of_images, export
 from lib.inference.export_check import Check, compare
-from lib.inference.exported import digest
 from lib.inference.pipeline import Decoding, PixelsToJoints
 from lib.inference.runtimes import load_runner
 from lib.inference.tracing import Outputs
@@ -26,6 +25,7 @@ from lib.models.tokenpose import TokenPose
 from lib.utils.checkpoint import load_weights, read_weights, save_weights
 from lib.utils.drawing import save_image
 from lib.utils.errors import UserError
+from lib.utils.files import SHA256_KEY, seal
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.xdist_group("export")  # its fixtures are made once
@@ -58,7 +58,8 @@ def export_network(folder: Path, cfg: CfgNode, suffix: str, decode: bool) -> Exp
     torch.manual_seed(0)
     weights, path, crops = folder / "weights.pth", folder / f"network{suffix}", random_crops(3)
     save_weights(build_model(cfg).state_dict(), weights)
-    file_format = "onnx" if suffix == ".onnx" else "openvino"
+    formats = {".onnx": "onnx", ".xml": "openvino", ".safetensors": "weights"}
+    file_format = formats[suffix]
     check = export(cfg, weights, path, crops, file_format=file_format, decode=decode)
     return Exported(cfg, weights, path, crops, check)
 
@@ -310,13 +311,11 @@ def test_a_wrong_export_is_rejected_and_leaves_nothing(
 
 
 def edited(exported: Exported, change: Callable[[Any], object]) -> bytes:
-    """The file's content after a change, with a correct checksum."""
+    """The file's content after a change, with a correct checksum if it has one."""
     model = onnx.load_model(exported.path)
     change(model)
-    for entry in model.metadata_props:
-        if entry.key == "sha256":
-            entry.value = digest(model)
-    return model.SerializeToString()
+    data = model.SerializeToString()
+    return seal(data) if SHA256_KEY.encode() in data else data
 
 
 def store_weights_elsewhere(model: Any) -> None:
@@ -352,8 +351,8 @@ def set_metadata(key: str, value: str) -> Callable[[Any], None]:
 HOSTILE = {
     "weights elsewhere": (store_weights_elsewhere, "other files"),
     "weights elsewhere, hidden": (hide_weights_in_an_attribute, "other files"),
-    "no metadata": (lambda model: model.ClearField("metadata_props"), "format missing"),
-    "another format": (set_metadata("format", "1"), "format 1, not 2"),
+    "no metadata": (lambda model: model.ClearField("metadata_props"), "no checksum"),
+    "another format": (set_metadata("format", "1"), "format 1, not 3"),
     "other pruning": (set_metadata("MODEL.SPARSITY.KEEP_RATIO", "0.5"), "KEEP_RATIO"),
     "other joints": (set_metadata("skeleton", "coco"), "skeleton coco, not mpii"),
     "another input": (lambda m: setattr(m.graph.input[0], "name", "x"), "hostile.onnx"),
@@ -386,6 +385,56 @@ def test_a_damaged_file_is_rejected(heatmaps: Exported, tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(UserError, match=message):
             load_runner(heatmaps.cfg, path, CPU)
+
+
+def flipped_copies(data: bytes, count: int) -> Iterator[tuple[int, bytes]]:
+    """Copies with one flipped bit each, at positions spread over the file."""
+    for number in range(count):
+        position = number * len(data) // count
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << number % 8
+        yield position, bytes(damaged)
+
+
+def damaged_copies(data: bytes) -> Iterator[bytes]:
+    """Copies with one flipped bit, most of them where files keep metadata, or of another length."""
+    size = len(data)
+    for number, position in enumerate([*range(0, size, size // 60), *range(size - 3000, size, 29)]):
+        yield data[:position] + bytes([data[position] ^ 1 << number % 8]) + data[position + 1 :]
+    yield from (data[:-1], data + b"\0", data * 2, b"")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_flipped_bit_in_any_place_is_detected(
+    suffix: str, tmp_path: Path, toy_cfg: CfgNode
+) -> None:
+    if suffix == ".xml":
+        pytest.importorskip("openvino")
+    toy = export_network(tmp_path, toy_cfg, suffix, decode=False)
+    for file in (toy.path, toy.path.with_suffix(".bin"))[: 1 if suffix == ".onnx" else 2]:
+        whole = file.read_bytes()
+        for damaged in damaged_copies(whole):
+            file.write_bytes(damaged)
+            with pytest.raises(UserError, match=r"network.* damaged") as error:
+                load_runner(toy_cfg, toy.path, CPU)
+            assert "\n" not in str(error.value)
+        file.write_bytes(whole)
+    load_runner(toy_cfg, toy.path, CPU)
+
+
+def test_a_flipped_bit_in_rounded_weights_is_detected(tmp_path: Path, toy_cfg: CfgNode) -> None:
+    """Or it is in the name of the checksum, and changes no weight."""
+    path = export_network(tmp_path, toy_cfg, ".safetensors", decode=False).path
+    whole, detected = read_weights(path), 0
+    for damaged in damaged_copies(path.read_bytes()):
+        path.write_bytes(damaged)
+        try:
+            weights = read_weights(path)
+        except UserError:
+            detected += 1
+        else:
+            assert all(torch.equal(weights[name], value) for name, value in whole.items())
+    assert detected > 150
 
 
 def test_a_file_that_does_not_fit_the_test_keys_is_rejected(heatmaps: Exported) -> None:

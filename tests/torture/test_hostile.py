@@ -209,6 +209,51 @@ def test_no_pickle_runs(desk: Desk, canary: Path, target: str, container: str) -
         assert not canary.exists(), trick
 
 
+def _repeated_aliases() -> str:
+    lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60))]
+    return "\n".join(lines)
+
+
+CRAFTED: dict[str, Callable[[dict], object]] = {
+    "format a tensor": lambda it: it.update(format=torch.tensor([2, 2])),
+    "seed a tensor": lambda it: it["identity"].update(seed=torch.tensor([0, 0])),
+    "epoch a float": lambda it: it["progress"].update(epoch=1.0),
+    "epoch not a number": lambda it: it["progress"].update(epoch=float("nan")),
+    "step huge": lambda it: it["progress"].update(step=10**9),
+    "best a text": lambda it: it["progress"].update(best="x"),
+    "history a text": lambda it: it["progress"].update(history="x"),
+    "random empty": lambda it: it.update(random=[]),
+    "average not finite": lambda it: [v.fill_(float("nan")) for v in it["ema"].values() if v.dim()],
+    "moments of another shape": lambda it: it["optimizer"]["state"][0].update(
+        exp_avg=torch.ones(7)
+    ),
+    "moments in one place": lambda it: it["optimizer"]["state"].update(
+        {i: {k: v[:1].sum().expand(v.shape) if v.dim() else v for k, v in moments.items()}
+         for i, moments in it["optimizer"]["state"].items()}
+    ),
+    "no betas": lambda it: it["optimizer"]["param_groups"][0].pop("betas"),
+    "schedule's step a text": lambda it: it["scheduler"].update(last_epoch="x"),
+    "aliases": lambda it: it["provenance"].update(config=_repeated_aliases()),
+}  # fmt: skip
+
+
+def test_no_crafted_checkpoint_is_resumed(desk: Desk, canary: Path) -> None:
+    """They have valid checksums; see also tests/core/test_crafted_checkpoint.py."""
+    opts = ("TRAIN.END_EPOCH", 2, "TRAIN.LR_STEP", [1], "TRAIN.EMA_DECAY", 0.9)
+    assert desk.train_and_stop(6, *opts).code == 130
+    newest = desk.results / "checkpoint.pth"
+    previous_of(newest).unlink()
+    whole = newest.read_bytes()
+    for change in CRAFTED.values():
+        content = torch.load(io.BytesIO(whole), weights_only=True)
+        change(content)
+        torch.save(content, newest)
+        desk.on_cfg("train", *opts, "AUTO_RESUME", "True").fails_with("checkpoint.pth")
+        assert not (desk.results / "final_state.pth").exists()
+    newest.write_bytes(whole)
+    assert desk.on_cfg("train", *opts, "AUTO_RESUME", "True").code == 0
+
+
 # YAML
 
 YAML = {
