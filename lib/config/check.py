@@ -107,6 +107,11 @@ def is_size(value: Sequence[int], smallest: int = 1) -> bool:
     return len(value) == 2 and min(value) >= smallest
 
 
+def _has_shape(size: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two sizes have the same aspect ratio, but for a rounding of the smaller one."""
+    return abs(size[0] * other[1] - size[1] * other[0]) < max(other)
+
+
 _UNSUPPORTED = (("onnx", "bf16"), ("onnx", "fp16"), ("openvino", "fp16"))
 
 
@@ -155,6 +160,11 @@ RULES: tuple[Rule, ...] = (
         "MODEL.IMAGE_SIZE MODEL.HEATMAP_SIZE",
         "be [width, height], both 2 or more",
         lambda size, cfg: is_size(size, smallest=2),
+    ),
+    Rule(
+        "MODEL.HEATMAP_SIZE",
+        "have the aspect ratio of MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE}; a quarter of it is usual",
+        lambda size, cfg: _has_shape(size, cfg.MODEL.IMAGE_SIZE),
     ),
     Rule("MODEL.EXTRA", "name PRETRAINED_LAYERS in a list", _has_layer_names),
     # The data
