@@ -163,7 +163,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "MODEL.HEATMAP_SIZE",
-        "have the aspect ratio of MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE}; a quarter of it is usual",
+        "have the aspect ratio of MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE}, such as a quarter of it",
         lambda size, cfg: _has_shape(size, cfg.MODEL.IMAGE_SIZE),
     ),
     Rule("MODEL.EXTRA", "name PRETRAINED_LAYERS in a list", _has_layer_names),

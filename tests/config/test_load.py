@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from lib.config import get_cfg, load_cfg
 from lib.config.check import check, config_error, ignored_keys, value_of
+from lib.config.load import _SYNONYMS
 from lib.dataset import build_skeleton, dataset_spec
 from lib.models import check_model, model_spec
 from lib.utils.errors import UserError
@@ -325,7 +326,17 @@ def test_the_error_names_the_origin(write: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "nearest"),
     [
-        ("TRAIN: {LEARNING_RATE: 1}", "TRAIN.LEARNING_RATE", "TRAIN."),
+        ("TRAIN: {LEARNING_RATE: 1}", "TRAIN.LEARNING_RATE", "is TRAIN.LR"),
+        ("TRAIN: {learningRate: 1}", "TRAIN.learningRate", "is TRAIN.LR"),
+        ("TRAIN: {LEARNING-RATE: 1}", "TRAIN.LEARNING-RATE", "is TRAIN.LR"),
+        ("LEARNING_RATE: 1", "LEARNING_RATE", "is TRAIN.LR"),
+        ("LR: 1", "LR", "is TRAIN.LR"),
+        ("TRAIN: {BATCH_SIZE: 1}", "TRAIN.BATCH_SIZE", "is TRAIN.BATCH_SIZE_PER_GPU"),
+        ("TEST: {BATCH_SIZE: 1}", "TEST.BATCH_SIZE", "is TEST.BATCH_SIZE_PER_GPU"),
+        ("TRAIN: {EPOCHS: 1}", "TRAIN.EPOCHS", "is TRAIN.END_EPOCH"),
+        ("TRAIN: {WEIGHT_DECAY: 1}", "TRAIN.WEIGHT_DECAY", "is TRAIN.WD"),
+        ("NUM_WORKERS: 1", "NUM_WORKERS", "is WORKERS"),
+        ("MODEL: {INPUT_SIZE: 1}", "MODEL.INPUT_SIZE", "is MODEL.IMAGE_SIZE"),
         ("TRAIN: {LRR: 1}", "TRAIN.LRR", "TRAIN.LR"),
         ("TRAIN: {lr: 1}", "TRAIN.lr", "TRAIN.LR"),
         ("TRIAN: {LR: 1, WD: 1}", "TRIAN", "TRAIN"),
@@ -342,6 +353,7 @@ def test_unknown_key(write: Callable[..., Path], text: str, key: str, nearest: s
     message = error_of(path)
     assert message.startswith(f"{path}: {key} = ")
     assert nearest in message
+    assert not nearest.startswith("is ") or message.endswith(nearest)
 
 
 def test_unknown_key_on_the_command_line(write: Callable[..., Path]) -> None:
@@ -488,3 +500,10 @@ def test_damaged_file_is_valid_or_one_line(
     path = tmp_path_factory.getbasetemp() / "damaged.yaml"
     path.write_bytes(text)
     error_or_empty(path)
+
+
+def test_names_of_other_codebases_lead_to_keys_that_exist() -> None:
+    """And none of them is the name of a key here."""
+    names = {key.rpartition(".")[2] for key in leaves(get_cfg())}
+    assert names >= set(_SYNONYMS.values())
+    assert not _SYNONYMS.keys() & {name.replace("_", "") for name in names}
