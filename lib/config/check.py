@@ -107,11 +107,6 @@ def is_size(value: Sequence[int], smallest: int = 1) -> bool:
     return len(value) == 2 and min(value) >= smallest
 
 
-def _has_shape(size: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether two sizes have the same aspect ratio, but for a rounding of the smaller one."""
-    return abs(size[0] * other[1] - size[1] * other[0]) < max(other)
-
-
 _UNSUPPORTED = (("onnx", "bf16"), ("onnx", "fp16"), ("openvino", "fp16"))
 
 
@@ -164,7 +159,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "MODEL.HEATMAP_SIZE",
         "have the aspect ratio of MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE}, such as a quarter of it",
-        lambda size, cfg: _has_shape(size, cfg.MODEL.IMAGE_SIZE),
+        lambda size, cfg: (  # but for a rounding to cells
+            abs(size[0] * cfg.MODEL.IMAGE_SIZE[1] - size[1] * cfg.MODEL.IMAGE_SIZE[0])
+            < max(cfg.MODEL.IMAGE_SIZE)
+        ),
     ),
     Rule("MODEL.EXTRA", "name PRETRAINED_LAYERS in a list", _has_layer_names),
     # The data

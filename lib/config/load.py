@@ -31,13 +31,11 @@ _KIND = {
 
 # Names of other codebases, without underscores, and the names here.
 _SYNONYMS = {
-    "LEARNINGRATE": "LR", "BASELR": "LR", "INITLR": "LR", "LR0": "LR", "MINLR": "LR_END",
-    "EPOCHS": "END_EPOCH", "NUMEPOCHS": "END_EPOCH", "MAXEPOCHS": "END_EPOCH",
-    "BATCH": "BATCH_SIZE_PER_GPU", "WEIGHTDECAY": "WD", "AMP": "PRECISION", "FP16": "PRECISION",
-    "MILESTONES": "LR_STEP", "GAMMA": "LR_FACTOR", "SCHEDULER": "LR_SCHEDULER",
-    "WARMUP": "WARMUP_STEPS", "GRADCLIP": "CLIP_GRAD", "DEVICE": "GPUS", "GPU": "GPUS",
-    "NUMWORKERS": "WORKERS", "WEIGHTS": "MODEL_FILE", "ROTATION": "ROT_FACTOR", "PATH": "ROOT",
-    "INPUTSIZE": "IMAGE_SIZE", "OUTPUTSIZE": "HEATMAP_SIZE", "EMBEDDIM": "DIM",
+    "LEARNINGRATE": "LR", "BASELR": "LR", "WEIGHTDECAY": "WD", "BATCH": "BATCH_SIZE_PER_GPU",
+    "EPOCHS": "END_EPOCH", "NUMEPOCHS": "END_EPOCH", "MAXEPOCHS": "END_EPOCH", "PATH": "ROOT",
+    "MILESTONES": "LR_STEP", "GAMMA": "LR_FACTOR", "SCHEDULER": "LR_SCHEDULER", "GPU": "GPUS",
+    "GRADCLIP": "CLIP_GRAD", "FP16": "PRECISION", "AMP": "PRECISION", "NUMWORKERS": "WORKERS",
+    "INPUTSIZE": "IMAGE_SIZE", "OUTPUTSIZE": "HEATMAP_SIZE", "WEIGHTS": "MODEL_FILE",
 }  # fmt: skip
 
 
@@ -151,8 +149,8 @@ def _unknown_key(origin: str, key: str, value: Any) -> UserError:
     section, dot, name = key.upper().replace("-", "_").rpartition(".")
     name = _SYNONYMS.get(name.replace("_", ""), name)
     keys = [*_keys(get_cfg()), BASE]
-    words = set(name.split("_"))  # that a key has too counts more than letters
-    alike = [other for other in keys if words <= set(other.rpartition(".")[2].split("_"))]
+    # A key with the same words is nearer than one with the same letters.
+    alike = [k for k in keys if {*name.split("_")} <= {*k.rpartition(".")[2].split("_")}]
     nearest = difflib.get_close_matches(section + dot + name, alike or keys, n=1, cutoff=0)[0]
     hint = "nest the keys, a level per section" if nearest == key else f"the nearest is {nearest}"
     return value_error(origin, key, value, f"there is no such key; {hint}")
