@@ -16,7 +16,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     gt = load_gt(arguments.gt)
-    pred = load_predictions(arguments.pred, people=gt["jnt_missing"].shape[1])
+    pred = load_predictions(arguments.pred, gt["jnt_missing"].shape[1], gt["jnt_missing"].T == 0)
     scores = pckh(pred, gt)
     print(PCKh().table({arguments.pred: scores}))
     if arguments.json:

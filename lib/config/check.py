@@ -156,6 +156,14 @@ RULES: tuple[Rule, ...] = (
         "be [width, height], both 2 or more",
         lambda size, cfg: is_size(size, smallest=2),
     ),
+    Rule(
+        "MODEL.HEATMAP_SIZE",
+        "have the aspect ratio of MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE}, such as a quarter of it",
+        lambda size, cfg: (  # but for a rounding to cells
+            abs(size[0] * cfg.MODEL.IMAGE_SIZE[1] - size[1] * cfg.MODEL.IMAGE_SIZE[0])
+            < max(cfg.MODEL.IMAGE_SIZE)
+        ),
+    ),
     Rule("MODEL.EXTRA", "name PRETRAINED_LAYERS in a list", _has_layer_names),
     # The data
     one_of("DATASET.DATA_FORMAT", "jpg", "zip"),

@@ -29,6 +29,15 @@ _KIND = {
     tuple: "a list of whole numbers",
 }
 
+# Names of other codebases, without underscores, and the names here.
+_SYNONYMS = {
+    "LEARNINGRATE": "LR", "BASELR": "LR", "WEIGHTDECAY": "WD", "BATCH": "BATCH_SIZE_PER_GPU",
+    "EPOCHS": "END_EPOCH", "NUMEPOCHS": "END_EPOCH", "MAXEPOCHS": "END_EPOCH", "PATH": "ROOT",
+    "MILESTONES": "LR_STEP", "GAMMA": "LR_FACTOR", "SCHEDULER": "LR_SCHEDULER", "GPU": "GPUS",
+    "GRADCLIP": "CLIP_GRAD", "FP16": "PRECISION", "AMP": "PRECISION", "NUMWORKERS": "WORKERS",
+    "INPUTSIZE": "IMAGE_SIZE", "OUTPUTSIZE": "HEATMAP_SIZE", "WEIGHTS": "MODEL_FILE",
+}  # fmt: skip
+
 
 def load_cfg(path: str | Path, opts: Sequence[Any] = ()) -> Node:
     """Return the defaults, changed by a YAML file, then by `KEY VALUE ...`; checked and frozen.
@@ -137,7 +146,12 @@ def _unknown_key(origin: str, key: str, value: Any) -> UserError:
     while isinstance(value, Mapping) and len(value) == 1:  # SECTION.KEY VALUE
         ((name, value),) = value.items()
         key = f"{key}.{name}"
-    nearest = difflib.get_close_matches(key.upper(), [*_keys(get_cfg()), BASE], n=1, cutoff=0)[0]
+    section, dot, name = key.upper().replace("-", "_").rpartition(".")
+    name = _SYNONYMS.get(name.replace("_", ""), name)
+    keys = [*_keys(get_cfg()), BASE]
+    # A key with the same words is nearer than one with the same letters.
+    alike = [k for k in keys if {*name.split("_")} <= {*k.rpartition(".")[2].split("_")}]
+    nearest = difflib.get_close_matches(section + dot + name, alike or keys, n=1, cutoff=0)[0]
     hint = "nest the keys, a level per section" if nearest == key else f"the nearest is {nearest}"
     return value_error(origin, key, value, f"there is no such key; {hint}")
 

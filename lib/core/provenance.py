@@ -25,23 +25,27 @@ def provenance(cfg: CfgNode, dataset: PoseDataset, image_set: str) -> dict[str, 
         "data": {
             "set": image_set,
             "people": len(dataset),
-            "fingerprint": data_fingerprint(dataset),
+            "fingerprint": data_fingerprint(dataset, cfg.DATASET.SKIP_BAD_IMAGES),
         },
     }
 
 
-def data_fingerprint(dataset: PoseDataset) -> str:
+def data_fingerprint(dataset: PoseDataset, missing: int = 0) -> str:
     """SHA-256 of the annotation file and of each image's name and size (in a zip, its CRC).
 
-    A missing image is an error only when it is read.
+    UserError if the images of more people than `missing` do not exist.
     """
-    digest = hashlib.sha256(dataset.annotation.path.read_bytes())
-    for name in sorted({record.image for record in dataset.records}):
+    digest, names = hashlib.sha256(dataset.annotation.path.read_bytes()), dataset.annotation.images
+    errors = {}
+    for name in names:
         try:
             image = dataset.images.fingerprint(name)
-        except UserError:
-            image = -1
+        except UserError as error:
+            image, errors[name] = -1, str(error)
         digest.update(f"{name} {image}\n".encode())
+    if sum(record.image in errors for record in dataset.records) > missing:
+        first, *_ = errors.values()
+        raise UserError(f"{first}; missing images: {len(errors)} of {len(names)}")
     return digest.hexdigest()
 
 

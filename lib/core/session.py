@@ -66,6 +66,8 @@ def open_session(
     try:
         set_up_logging(folder, command, quiet=not distributed.is_main)
         log.info("%s on %s", path, describe(distributed))
+        if (cores := os.cpu_count() or 1) < cfg.WORKERS:
+            log.info("WORKERS %d on %d cores: lower it if loading is slow", cfg.WORKERS, cores)
         for key, reason in ignored_keys(cfg, model_spec(cfg).ignored).items():
             log.info("%s has no effect: %s", key, reason)
         yield Session(cfg, distributed, folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from lib.core.provenance import provenance
+from lib.core.provenance import data_fingerprint, provenance
 from lib.core.results import write_json
 from lib.core.visualize import contact_sheet
 from lib.dataset import build_dataset, build_test_loader, read_annotation
@@ -32,8 +32,7 @@ class Tester:
         self.distributed = distributed
         self.dataset = build_dataset(cfg, "test")
         self.loader = build_test_loader(cfg, self.dataset, distributed.rank, distributed.world_size)
-        for name in sorted({record.image for record in self.dataset.records}):
-            self.dataset.images.fingerprint(name)  # raise for a missing image before any work
+        data_fingerprint(self.dataset)  # a missing image is an error before any work
         self.metric = build_metric(cfg)
         self.can_score = self.metric.can_score(self.dataset)
 

@@ -23,7 +23,7 @@ from lib.core.provenance import provenance
 from lib.core.results import write_json
 from lib.core.tester import Tester
 from lib.core.visualize import debug_images
-from lib.dataset import Skeleton, build_dataset, build_train_loader, resolve_path
+from lib.dataset import Skeleton, build_dataset, build_train_loader, resolve_path, shared_images
 from lib.dataset.loader import EpochBatchSampler
 from lib.inference.pipeline import PixelsToHeatmaps
 from lib.models import PoseNetwork, build_model, pretrained
@@ -59,6 +59,7 @@ class Trainer:
         self.provenance = provenance(cfg, self.dataset, cfg.DATASET.TRAIN_SET)
         self.tester = Tester(cfg, distributed)
         self.metric = self.tester.metric
+        self._report_data()
         self.loader = build_train_loader(
             cfg, self.dataset, distributed.rank, distributed.world_size
         )
@@ -84,6 +85,14 @@ class Trainer:
                 f"the processes resume at (epoch, step) {', '.join(map(str, positions))}: "
                 f"all of them, on any machine, must see the same {folder}"
             )
+
+    def _report_data(self) -> None:
+        """Log if the scores of the training will say little, or if there will be none."""
+        if shared := shared_images(self.dataset.annotation, self.tester.dataset.annotation):
+            log.info("warning: %s", shared)
+        if not self.tester.can_score:
+            needs, name = f"{self.metric.name} needs {self.metric.needs}", self.cfg.DATASET.TEST_SET
+            log.info("DATASET.TEST_SET %s: no scores and no model_best: %s", name, needs)
 
     @property
     def tested(self) -> PoseNetwork:

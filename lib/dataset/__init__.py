@@ -9,7 +9,7 @@ from lib.dataset.augment import Augmentation
 from lib.dataset.images import ImageFolder, ImageZip
 from lib.dataset.loader import build_test_loader, build_train_loader
 from lib.dataset.pose_dataset import PoseDataset
-from lib.dataset.records import Annotation
+from lib.dataset.records import Annotation, shared_images
 from lib.dataset.registry import DATASETS, DatasetSpec, build_skeleton, dataset_spec
 from lib.dataset.skeleton import SKELETONS, Skeleton
 
@@ -27,6 +27,7 @@ __all__ = [
     "dataset_spec",
     "read_annotation",
     "resolve_path",
+    "shared_images",
 ]
 
 

@@ -1,6 +1,11 @@
 """Sources of images, a folder or a zip file, and their decoding."""
 
+import functools
 import os
+import posixpath
+import re
+import tempfile
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +23,13 @@ _DECODE = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
-JPEG = b"\xff\xd8"  # first bytes of a JPEG file
+JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"  # first and last bytes of a JPEG file
+
+# How libjpeg reports damage; a few bytes before a marker are none, some cameras write them.
+_CORRUPT = re.compile(r"Corrupt JPEG data: (?:\d extraneous.*|(.*))\n?")
+
+_stderr_lock = threading.Lock()
+_stderr_log = functools.lru_cache(1)(lambda process: tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
 
 T = TypeVar("T")
 
@@ -29,22 +40,15 @@ class ImageFolder:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise UserError(f"{self.folder}: no such folder of images; see DATASET.ROOT")
+            raise UserError(f"{folder} is missing: see DATASET.ROOT or set DATASET.DATA_FORMAT zip")
 
     def read(self, name: str) -> bytes:
         """Return the file's content; UserError if it is missing or outside the folder."""
-        return self._access(name, Path.read_bytes)
+        return _access(self.folder / _inside(name, self.folder), Path.read_bytes)
 
     def fingerprint(self, name: str) -> int:
         """Return the size in bytes, which mostly differs for another image, without reading it."""
-        return self._access(name, lambda path: path.stat().st_size)
-
-    def _access(self, name: str, read: Callable[[Path], T]) -> T:
-        path = self.folder / _inside(name, self.folder)
-        try:
-            return read(path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot read the image ({error.strerror})") from error
+        return _access(self.folder / _inside(name, self.folder), lambda path: path.stat().st_size)
 
 
 class ImageZip:
@@ -58,7 +62,7 @@ class ImageZip:
         self._handle: zipfile.ZipFile | None = None
         self._owner = -1
         if not self.path.is_file():
-            raise UserError(f"{self.path}: no such zip file of images; see DATASET.ROOT")
+            raise UserError(f"{path} is missing: see DATASET.ROOT or set DATASET.DATA_FORMAT jpg")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None}
@@ -76,11 +80,12 @@ class ImageZip:
         try:
             return read(self._open(), entry)
         except KeyError:
-            raise UserError(f"{self.path}: the zip file has no entry {entry!r}") from None
+            first = next((info.filename for info in self._open().infolist()), None)
+            text = f"no entry {entry!r}, the first is {first!r}: pack images without a folder"
+            raise UserError(f"{self.path}: the zip file has {text}") from None
         except Exception as error:  # zipfile raises many types on a damaged or encrypted file
-            raise UserError(
-                f"{self.path}: cannot read {entry!r} from the zip file ({error})"
-            ) from error
+            text = f"cannot read {entry!r} from the zip file ({error})"
+            raise UserError(f"{self.path}: {text}") from error
 
     def _open(self) -> zipfile.ZipFile:
         if self._handle is None or self._owner != os.getpid():
@@ -91,12 +96,22 @@ class ImageZip:
 ImageSource = ImageFolder | ImageZip
 
 
+def _access(path: Path, read: Callable[[Path], T]) -> T:
+    try:
+        return read(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the image ({error.strerror})") from error
+
+
 def _inside(name: str, source: Path) -> str:
-    """Return `name` if it stays inside its source; UserError for `../x`, `/x` or `C:x`."""
-    parts = name.replace("\\", "/").split("/")
-    if ".." in parts or parts[0] == "" or ":" in parts[0]:
+    """Return the path of an image in its source; UserError if `name` leads out of that."""
+    path = posixpath.normpath(name.replace("\\", "/"))
+    if path.startswith(("../", "/")):  # it may come back
+        path = os.path.relpath(os.path.join(source, path), source).replace(os.sep, "/")
+    is_foreign = re.match(r"[A-Za-z]:/", path) or "://" in name or os.path.splitdrive(path)[0]
+    if is_foreign or path in (".", "..") or path.startswith("../"):
         raise UserError(f"{source}: the image name {name!r} must be a path inside it")
-    return name
+    return path if ".." in name or os.path.isabs(name) else name
 
 
 def decode_image(data: bytes, name: str, reduce: int = 1, upright: bool = False) -> np.ndarray:
@@ -107,13 +122,37 @@ def decode_image(data: bytes, name: str, reduce: int = 1, upright: bool = False)
     `reduced_matrix` adapts the crop. UserError with `name` if the data is no image.
     """
     flags = _DECODE[reduce] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
-    except cv2.error:
-        image = None
+    # Without an end, OpenCV 4 does not notice that a JPEG breaks off.
+    image, damage = _decode(data + JPEG_END if data.startswith(JPEG) else data, flags)
     if image is None:
         raise UserError(f"{name}: the file is not an image that can be decoded")
+    if damage:
+        raise UserError(f"{name}: the image is damaged ({damage}): replace the file")
     return image
+
+
+def _decode(data: bytes, flags: int) -> tuple[np.ndarray | None, str | None]:
+    """Return the image, None if there is none, and the damage that libjpeg filled with gray.
+
+    It reports that to standard error only. What other threads write meanwhile is passed on.
+    """
+    with _stderr_lock:
+        log, stderr = _stderr_log(os.getpid()), os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        except cv2.error:
+            image = None
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        if log.tell() == 0:
+            return image, None
+        log.seek(0)
+        text = log.read().decode(errors="replace")
+        log.truncate(log.seek(0))
+    os.write(2, _CORRUPT.sub("", text).encode())
+    return image, next(iter(_CORRUPT.findall(text)), None)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -121,8 +160,5 @@ def read_image(path: str | Path) -> np.ndarray:
 
     UserError names the file if it cannot be read or decoded.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the image ({error.strerror})") from error
+    data = _access(Path(path), Path.read_bytes)
     return cv2.cvtColor(decode_image(data, str(path), upright=True), cv2.COLOR_BGR2RGB)

@@ -4,6 +4,7 @@ import atexit
 import math
 import multiprocessing
 import signal
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,6 +121,7 @@ def build_test_loader(
 
 
 def _worker_options(cfg: CfgNode) -> dict[str, Any]:
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # the session says it once
     return {
         "num_workers": cfg.WORKERS,
         "collate_fn": collate,

@@ -31,6 +31,11 @@ def read_mpii(root: Path, image_set: str, skeleton: Skeleton) -> Annotation:
     UserError names the file and the record that is wrong.
     """
     path = annotation_path(root, image_set)
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; see data/README.md, or draw people: "
+            "python tools/make_synthetic.py --out data/synthetic (make demo does that first)"
+        )
     labelled = image_set != UNLABELLED_SET
     records = read_records(path, skeleton.num_joints, with_joints=labelled)
     gt_path = gt_path_of(root, image_set)
@@ -97,19 +102,26 @@ def _read_record(entry: Any, num_joints: int, with_joints: bool, where: str) -> 
     scale = float(_read_numbers(entry, "scale", (), where))
     if position[0] == -1 or MARGIN * scale * PIXELS_PER_SCALE <= 1:  # -1: MPII's missing position
         raise UserError(f"{where}: no box: center {position.tolist()}, scale {scale}")
-    joints, visible = np.zeros((num_joints, 2)), np.zeros(num_joints)
+    joints, visible = np.zeros((num_joints, 2)), np.zeros(num_joints, dtype=bool)
     if with_joints:
-        joints = _read_numbers(entry, "joints", (num_joints, 2), where) - 1
-        visible = _read_numbers(entry, "joints_vis", (num_joints,), where)
-    center, box_scale = position_to_box(position, scale)
-    visible = (visible > 0).astype(np.float32)
-    return Record(image, center, box_scale, joints.astype(np.float32), visible)
+        visible = _read_numbers(entry, "joints_vis", (num_joints,), where) > 0
+        joints = _read_numbers(entry, "joints", (num_joints, 2), where, visible) - 1
+    joints, visible = joints.astype(np.float32), visible.astype(np.float32)
+    return Record(image, *position_to_box(position, scale), joints, visible)
 
 
-def _read_numbers(entry: dict, key: str, shape: tuple[int, ...], where: str) -> np.ndarray:
+def _read_numbers(
+    entry: dict, key: str, shape: tuple[int, ...], where: str, needed: np.ndarray | bool = True
+) -> np.ndarray:
+    """Read numbers; rows that are not `needed` may be null or nan, and become 0."""
+    value = entry.get(key)
+    if isinstance(value, list) and len(shape) == 2 and (None in value or [] in value):
+        value = [row or [None] * shape[1] for row in value]
     try:
-        numbers = np.asarray(entry.get(key), dtype=np.float64)
-        if numbers.shape == shape and (np.abs(numbers) < MAX_COORDINATE).all():  # false for nan
+        numbers = np.asarray(value, dtype=np.float64)  # null is nan
+        valid = np.abs(numbers) < MAX_COORDINATE  # false for nan
+        if numbers.shape == shape and (valid | ~np.asarray(needed)[..., None]).all():
+            numbers[~valid] = 0
             return numbers
     except (TypeError, ValueError, OverflowError):
         pass

@@ -1,5 +1,6 @@
 """Crops of people with their joints: the samples that a loader batches."""
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ class PoseDataset(Dataset):
     smooth: bool = False
 
     @property
-    def records(self) -> list[Record]:
+    def records(self) -> Sequence[Record]:
         """The annotated people."""
         return self.annotation.records
 

@@ -1,9 +1,15 @@
 """Annotated people, independent of the format of their files."""
 
+import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+
+from lib.utils.text import join_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,14 +23,62 @@ class Record:
     visible: np.ndarray  # float32 [J], 1 if the joint is annotated, else 0
 
 
+class People(Sequence[Record]):
+    """One or more records as a few arrays, which processes share, also those that are spawned."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        names = np.array([record.image.encode(errors="surrogateescape") for record in records])
+        fields = ("center", "scale", "joints", "visible")
+        columns = (np.stack([getattr(record, name) for record in records]) for name in fields)
+        self._columns = [names.view(np.uint8).reshape(len(names), -1), *columns]
+        self._shared: list[torch.Tensor] = []
+
+    def __getstate__(self) -> list[torch.Tensor]:
+        if not self._shared:  # tensors in shared memory are sent as handles
+            self._shared = [torch.from_numpy(column).share_memory_() for column in self._columns]
+            self._columns = [tensor.numpy() for tensor in self._shared]
+        return self._shared
+
+    def __setstate__(self, shared: list[torch.Tensor]) -> None:
+        self._columns, self._shared = [tensor.numpy() for tensor in shared], []
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        name, *rest = (column[index] for column in self._columns)
+        return Record(name.tobytes().rstrip(b"\0").decode(errors="surrogateescape"), *rest)
+
+
 @dataclass(frozen=True)
 class Annotation:
-    """The people of a set, in the order of its file.
+    """The people of a set, in the order of its file; any sequence of records becomes `People`.
 
     `path` is that file. `gt_path` is the ground truth of metrics that need more than the records,
     None if there is none.
     """
 
-    records: list[Record]
+    records: Sequence[Record]
     path: Path
     gt_path: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "records", People(self.records))
+
+    @property
+    def images(self) -> list[str]:
+        """The names of the images, each once, sorted."""
+        return sorted({record.image for record in self.records})
+
+
+def shared_images(train: Annotation, test: Annotation) -> str | None:
+    """Return a warning if there are people of both sets on the same images."""
+    ours, theirs = (set(map(posixpath.normpath, people.images)) for people in (train, test))
+    text = (
+        f"DATASET.TRAIN_SET and TEST_SET share {len(ours & theirs)} of {len(theirs)} test images "
+        f"({join_names(sorted(ours & theirs))}), so that scores say little about new images: "
+        f"remove their people from {train.path}"
+    )
+    return text if ours & theirs else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.dataset import PoseDataset, Skeleton
 from lib.dataset.predictions import Predictions
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, as_user_error
 from lib.utils.files import atomic_write
 from lib.utils.text import markdown_table
 
@@ -22,6 +22,7 @@ class Metric(ABC):
     """
 
     name: ClassVar[str]  # in tables and logs
+    needs: ClassVar[str] = "an annotated joint"  # of a set, as of `can_score`
     primary: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     plotted: ClassVar[Mapping[str, str]]
@@ -90,11 +91,9 @@ class Metric(ABC):
     def load_predictions(self, folder: Path, dataset: PoseDataset) -> Predictions:
         """Read the file of `save_predictions`; UserError if it has other people."""
         path = folder / "predictions.npz"
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                predictions = Predictions(content["joints"], content["scores"])
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path}: cannot read the predictions ({error})") from None
+        reading = as_user_error(f"{path}: cannot read the predictions")
+        with reading, np.load(path, allow_pickle=False) as content:
+            predictions = Predictions(content["joints"], content["scores"])
         shape = (len(dataset), dataset.skeleton.num_joints, 2)
         if predictions.joints.shape != shape:
             raise UserError(f"{path}: joints are {predictions.joints.shape}, not {shape}")

@@ -38,6 +38,7 @@ class PCKh(Metric):
     """Percent of joints within a share of the head's size (Andriluka et al. 2014)."""
 
     name = "PCKh@0.5"
+    needs = "annot/gt_<set>.mat"
     primary = "Mean"
     plotted = MappingProxyType({"Mean": "PCKh@0.5 (%)", "Mean@0.1": "PCKh@0.1 (%)"})
     error_unit = "head sizes"
@@ -90,7 +91,7 @@ class PCKh(Metric):
     def _gt(self, dataset: PoseDataset) -> dict[str, np.ndarray]:
         path = dataset.annotation.gt_path
         if path is None:
-            raise UserError(f"{dataset.annotation.path} has no gt_<set>.mat, which PCKh needs")
+            raise UserError(f"{dataset.annotation.path}: PCKh needs {self.needs}")
         gt = load_gt(path)
         if gt["jnt_missing"].shape[1] != len(dataset):
             raise UserError(
@@ -166,12 +167,13 @@ def load_gt(path: str | Path) -> dict[str, np.ndarray]:
         _check_array(path, key, gt[key], [shape])
     if not np.isin(gt["jnt_missing"], (0, 1)).all():
         raise UserError(f"{path}: `jnt_missing` must be 0 or 1 everywhere")
+    annotated = np.transpose(gt["jnt_missing"] == 0)[..., None]
     low, high = gt["headboxes_src"].astype(np.float64)
     with np.errstate(invalid="ignore"):
         sized = np.linalg.norm(high - low, axis=0) > 0  # nan is not
+    sized |= ~annotated.any(axis=(1, 2))
     if not sized.all():
         raise UserError(f"{path}: the head box of person {int(np.argmin(sized))} has no size")
-    annotated = np.transpose(gt["jnt_missing"] == 0)[..., None]
     placed = np.isfinite(np.transpose(gt["pos_gt_src"], (2, 0, 1))) | ~annotated
     if not placed.all():
         person = int(np.argmin(placed.all(axis=(1, 2))))
@@ -188,17 +190,19 @@ def load_gt(path: str | Path) -> dict[str, np.ndarray]:
     return gt
 
 
-def load_predictions(path: str | Path, people: int | None = None) -> np.ndarray:
+def load_predictions(
+    path: str | Path, people: int | None = None, annotated: np.ndarray | bool = True
+) -> np.ndarray:
     """Read `preds` of a pred.mat, [N,16,2] or [N,16,3] in 1-based pixels, as float64 [N,16,2].
 
     UserError if the file is missing or damaged, lacks `preds`, has another shape, N is not `people`
-    (if given), or a coordinate is not finite.
+    (if given), or a joint that is `annotated` [N,16] is not finite.
     """
     preds = _load_mat(path, ("preds",))["preds"]
     count = preds.shape[0] if people is None else people
     _check_array(path, "preds", preds, [(count, 16, 2), (count, 16, 3)])
     preds = preds[..., :2].astype(np.float64)
-    broken = np.argwhere(~np.isfinite(preds).all(axis=-1))
+    broken = np.argwhere(~np.isfinite(preds).all(axis=-1) & annotated)
     if len(broken):
         person, joint = broken[0]
         raise UserError(

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,8 @@ def as_user_error(text: str) -> Iterator[None]:
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command: a UserError becomes one line and exit code 2, Ctrl-C exit code 130."""
+    show = logging.getLogger(__name__).warning  # a line, without the place in a library's code
+    warnings.showwarning = lambda message, *_, **__: show(shorten(str(message)))
     try:
         main()
     except UserError as error:

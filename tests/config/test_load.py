@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from lib.config import get_cfg, load_cfg
 from lib.config.check import check, config_error, ignored_keys, value_of
+from lib.config.load import _SYNONYMS
 from lib.dataset import build_skeleton, dataset_spec
 from lib.models import check_model, model_spec
 from lib.utils.errors import UserError
@@ -208,7 +209,6 @@ IMPOSSIBLE = [
     ("DATASET.ROOT", "\x1b[2J"), ("MODEL.PRETRAINED", "a/" + 256 * "b"),
     ("DATASET.TRAIN_SET", 300 * "ü"), ("DATASET.TEST_SET", "\u2028"),
     ("TRAIN.CHECKPOINT", "\x7f"), ("TEST.MODEL_FILE", "\x85"),
-    ("MODEL.IMAGE_SIZE", [4, 4]),
     ("MODEL.TRANSFORMER_MLP_RATIO", 0.001), ("TRAIN.LR_FACTOR", 1.1), ("TEST.BLUR_KERNEL", 1001),
     ("DATASET.COLOR", -0.1), ("DATASET.COLOR", 1.1), ("DATASET.CUTOUT", 2),
     ("MODEL.DROP_PATH", 1), ("MODEL.DROP_PATH", -0.1),
@@ -224,6 +224,8 @@ IMPOSSIBLE = [
     ("MODEL.PATCH_SIZE", [3, 5]), ("MODEL.PATCH_SIZE", [5, 4]), ("MODEL.PATCH_SIZE", [0, 4]),
     ("MODEL.TRANSFORMER_DEPTH", 0), ("MODEL.TRANSFORMER_HEADS", 0),
     ("MODEL.TRANSFORMER_MLP_RATIO", 0), ("MODEL.POS_EMBEDDING_TYPE", "Sine"),
+    ("MODEL.HEATMAP_SIZE", [64, 48]), ("MODEL.HEATMAP_SIZE", [64, 64]),
+    ("MODEL.HEATMAP_SIZE", [48, 62]), ("MODEL.HEATMAP_SIZE", [192, 254]),
     ("MODEL.HIDDEN_HEATMAP_DIM", 0), ("MODEL.SPARSITY.PRUNE", "tokens"),
     ("MODEL.SPARSITY.PRUNE_LAYERS", [3, 12]), ("MODEL.SPARSITY.PRUNE_LAYERS", [3, 3]),
     ("MODEL.SPARSITY.PRUNE_LAYERS", [6, 3]), ("MODEL.SPARSITY.PRUNE_LAYERS", [-1, 3]),
@@ -267,7 +269,9 @@ def test_misspelled_name(write: Callable[..., Path]) -> None:
         (["MODEL.TRANSFORMER_DEPTH", "6"], "MODEL.SPARSITY.PRUNE_LAYERS"),
         (["MODEL.TRANSFORMER_HEADS", "5"], "MODEL.DIM"),
         (["MODEL.TRANSFORMER_HEADS", "1", "MODEL.DIM", "190"], "MODEL.DIM"),
-        (["MODEL.IMAGE_SIZE", "[256, 256]"], "MODEL.PATCH_SIZE"),
+        (["MODEL.IMAGE_SIZE", "[256, 256]", "MODEL.HEATMAP_SIZE", "[64, 64]"], "MODEL.PATCH_SIZE"),
+        (["MODEL.IMAGE_SIZE", "[4, 4]", "MODEL.HEATMAP_SIZE", "[2, 2]"], "MODEL.IMAGE_SIZE"),
+        (["MODEL.IMAGE_SIZE", "[256, 192]"], "MODEL.HEATMAP_SIZE"),
         (["TRAIN.BEGIN_EPOCH", "300"], "TRAIN.END_EPOCH"),
         (["TEST.RUNTIME", "openvino", "TEST.PRECISION", "fp16"], "TEST.PRECISION"),
         (["TEST.RUNTIME", "onnx", "TEST.PRECISION", "bf16"], "TEST.PRECISION"),
@@ -291,15 +295,24 @@ def test_values_that_exclude_each_other(
         ["MODEL.SPARSITY.KEEP_RATIO", "1", "MODEL.SPARSITY.JOINT_HOPS", "-1"],
         ["LOSS.TOPK", "18"],
         ["TRAIN.LR_STEP", "[]"],
-        ["MODEL.IMAGE_SIZE", "[8, 4]", "MODEL.PATCH_SIZE", "[1, 1]"],
+        ["MODEL.IMAGE_SIZE", "[8, 4]", "MODEL.HEATMAP_SIZE", "[4, 2]",
+         "MODEL.PATCH_SIZE", "[1, 1]"],
+        ["MODEL.HEATMAP_SIZE", "[192, 256]"],
+        ["MODEL.HEATMAP_SIZE", "[47, 63]"],  # a rounded size
         ["MODEL.TRANSFORMER_MLP_RATIO", "0.003"],
         ["TRAIN.LR_FACTOR", "1", "TRAIN.WD", "3e38", "TEST.BLUR_KERNEL", "999"],
         ["DATASET.SKELETON", "", "MODEL.NUM_JOINTS", "16"],
         ["DATASET.ROOT", "../人 \u3000/" + 255 * "a", "DATASET.TRAIN_SET", "a/../b"],
     ],
-)
+)  # fmt: skip
 def test_extreme_values(write: Callable[..., Path], opts: list[str]) -> None:
     assert load(write(PUBLISHED), opts).is_frozen()
+
+
+def test_heatmaps_of_another_shape_name_both_keys(write: Callable[..., Path]) -> None:
+    message = error_of(write(PUBLISHED), "MODEL.HEATMAP_SIZE", [64, 48])
+    assert message.startswith("command line: MODEL.HEATMAP_SIZE = [64, 48]: ")
+    assert "MODEL.IMAGE_SIZE [192, 256]" in message
 
 
 def test_the_error_names_the_origin(write: Callable[..., Path]) -> None:
@@ -313,7 +326,17 @@ def test_the_error_names_the_origin(write: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "nearest"),
     [
-        ("TRAIN: {LEARNING_RATE: 1}", "TRAIN.LEARNING_RATE", "TRAIN."),
+        ("TRAIN: {LEARNING_RATE: 1}", "TRAIN.LEARNING_RATE", "is TRAIN.LR"),
+        ("TRAIN: {learningRate: 1}", "TRAIN.learningRate", "is TRAIN.LR"),
+        ("TRAIN: {LEARNING-RATE: 1}", "TRAIN.LEARNING-RATE", "is TRAIN.LR"),
+        ("LEARNING_RATE: 1", "LEARNING_RATE", "is TRAIN.LR"),
+        ("LR: 1", "LR", "is TRAIN.LR"),
+        ("TRAIN: {BATCH_SIZE: 1}", "TRAIN.BATCH_SIZE", "is TRAIN.BATCH_SIZE_PER_GPU"),
+        ("TEST: {BATCH_SIZE: 1}", "TEST.BATCH_SIZE", "is TEST.BATCH_SIZE_PER_GPU"),
+        ("TRAIN: {EPOCHS: 1}", "TRAIN.EPOCHS", "is TRAIN.END_EPOCH"),
+        ("TRAIN: {WEIGHT_DECAY: 1}", "TRAIN.WEIGHT_DECAY", "is TRAIN.WD"),
+        ("NUM_WORKERS: 1", "NUM_WORKERS", "is WORKERS"),
+        ("MODEL: {INPUT_SIZE: 1}", "MODEL.INPUT_SIZE", "is MODEL.IMAGE_SIZE"),
         ("TRAIN: {LRR: 1}", "TRAIN.LRR", "TRAIN.LR"),
         ("TRAIN: {lr: 1}", "TRAIN.lr", "TRAIN.LR"),
         ("TRIAN: {LR: 1, WD: 1}", "TRIAN", "TRAIN"),
@@ -330,6 +353,7 @@ def test_unknown_key(write: Callable[..., Path], text: str, key: str, nearest: s
     message = error_of(path)
     assert message.startswith(f"{path}: {key} = ")
     assert nearest in message
+    assert not nearest.startswith("is ") or message.endswith(nearest)
 
 
 def test_unknown_key_on_the_command_line(write: Callable[..., Path]) -> None:
@@ -476,3 +500,10 @@ def test_damaged_file_is_valid_or_one_line(
     path = tmp_path_factory.getbasetemp() / "damaged.yaml"
     path.write_bytes(text)
     error_or_empty(path)
+
+
+def test_names_of_other_codebases_lead_to_keys_that_exist() -> None:
+    """And none of them is the name of a key here."""
+    names = {key.rpartition(".")[2] for key in leaves(get_cfg())}
+    assert names >= set(_SYNONYMS.values())
+    assert not _SYNONYMS.keys() & {name.replace("_", "") for name in names}

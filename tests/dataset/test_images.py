@@ -1,9 +1,13 @@
 """Images are read from folders, zip files and single files, decoded, and named in errors."""
 
 import io
+import os
 import pickle
+import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,13 +40,64 @@ def test_a_zip_is_opened_again_in_a_forked_process(
 
 
 @pytest.mark.parametrize(
-    "name", ["../annot/train.json", "a/../../x", "/etc/passwd", "..\\x", "C:\\x", ""]
-)
+    "name",
+    [
+        "../annot/train.json", "a/../../x", "/etc/passwd", "..\\x", "C:\\x", "C:/x", "", ".",
+        "a/..", "../images.jpg", "../imagesx/0.jpg", "https://host/0.jpg", "file:///etc/passwd",
+    ],
+)  # fmt: skip
 def test_names_cannot_leave_the_source(
     name: str, root: Path, one_line: Callable[..., None]
 ) -> None:
     one_line(lambda: ImageFolder(root / "images").read(name), "images", "inside")
     one_line(lambda: ImageZip(root / "images.zip").read(name), "images.zip", "inside")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "2024-05-01 10:30:12.jpg",
+        "a:b.jpg",
+        "1:0.jpg",
+        "day:1/x.jpg",
+        "a..b.jpg",
+        "..a.jpg",
+        "a/x.jpg",
+    ],
+)
+def test_names_inside_are_read(name: str, root: Path) -> None:
+    """Also with a colon, and by another way that ends inside."""
+    path = root / "images" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"content")
+    with zipfile.ZipFile(root / "images.zip", "a") as archive:
+        archive.write(path, name)
+    for source in (ImageFolder(root / "images"), ImageZip(root / "images.zip")):
+        assert source.read(name) == source.read(f"none/../{name}") == b"content"
+    assert ImageFolder(root / "images").read(f"../images/{name}") == b"content"
+    assert ImageFolder(root / "images").read(str(path)) == b"content"
+
+
+def test_a_link_does_not_lead_out(root: Path, one_line: Callable[..., None]) -> None:
+    (root.parent / "elsewhere").mkdir()
+    (root.parent / "secret.jpg").write_bytes(b"secret")
+    (root / "images" / "link").symlink_to(root.parent / "elsewhere")
+    one_line(lambda: ImageFolder(root / "images").read("link/../secret.jpg"), "secret.jpg")
+
+
+def test_the_other_format_is_named(root: Path, one_line: Callable[..., None]) -> None:
+    one_line(lambda: ImageFolder(root / "none"), "DATASET.ROOT", "DATASET.DATA_FORMAT zip")
+    one_line(lambda: ImageZip(root / "none.zip"), "DATASET.ROOT", "DATASET.DATA_FORMAT jpg")
+
+
+@pytest.mark.parametrize("folder", ["images/", "a/b/"])
+def test_a_zip_of_a_folder_is_told_apart(
+    folder: str, root: Path, one_line: Callable[..., None]
+) -> None:
+    with zipfile.ZipFile(root / "images.zip", "w") as archive:
+        archive.write(root / "images" / "0.jpg", f"{folder}0.jpg")
+    source = ImageZip(root / "images.zip")
+    one_line(lambda: source.read("0.jpg"), "no entry '0.jpg'", f"'{folder}0.jpg'", "folder")
 
 
 def test_errors_name_what_cannot_be_read(root: Path, one_line: Callable[..., None]) -> None:
@@ -136,3 +191,97 @@ def test_an_unreadable_image_is_an_error(tmp_path: Path) -> None:
         read_image(tmp_path / "none.jpg")
     with pytest.raises(UserError, match="directory"):
         read_image(tmp_path)
+
+
+def zeros(data: bytes, length: int) -> bytes:
+    return data[: len(data) // 2] + bytes(length) + data[len(data) // 2 + length :]
+
+
+def photo() -> Image.Image:
+    """A picture whose JPEG file is large enough for a hole."""
+    noise = np.random.default_rng(0).integers(0, 60, (480, 640, 3), np.uint8)
+    return Image.fromarray(cv2.add(cv2.resize(smooth_image(), (640, 480)), noise))
+
+
+HOLES: dict[str, Callable[[bytes], bytes]] = {
+    "zeros": lambda data: zeros(data, len(data) // 4),
+    "a sector of zeros": lambda data: zeros(data, 512),
+    "a piece is missing": lambda data: data[: len(data) // 3] + data[len(data) // 2 :],
+    "ones": lambda data: data[: len(data) // 3] + 2000 * b"\xff" + data[len(data) // 3 + 2000 :],
+    "noise": lambda data: (
+        data[: len(data) // 3]
+        + np.random.default_rng(1).bytes(2000)
+        + data[len(data) // 3 + 2000 :]
+    ),
+    "zeros to the end": lambda data: zeros(data[:-2], len(data) // 2 - 2) + data[-2:],
+    "cut off": lambda data: data[: len(data) // 2],
+}
+JPEGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "optimized": {"optimize": True},
+    "progressive": {"progressive": True},
+    "restart markers": {"restart_marker_rows": 1},
+}
+
+
+@pytest.mark.parametrize("reduce", [1, 4])
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("hole", HOLES)
+def test_a_jpeg_with_a_hole_is_an_error(
+    hole: str, kind: str, reduce: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = encoded(photo(), "JPEG", quality=80, **JPEGS[kind])
+    damaged = HOLES[hole](whole)
+    for _ in range(2):
+        assert decode_image(whole, "a.jpg", reduce).any()
+        with pytest.raises(
+            UserError, match=r"^a\.jpg: the (image is damaged|file is not an image)"
+        ):
+            decode_image(damaged, "a.jpg", reduce)
+    assert decode_image(whole, "a.jpg", reduce).any()
+    assert not capfd.readouterr().err  # libjpeg's complaint is in the error
+
+
+def test_a_few_bytes_too_many_are_no_damage(capfd: pytest.CaptureFixture[str]) -> None:
+    """As some cameras write them; the image is whole."""
+    data = encoded(RGB, "JPEG")
+    padded = data[:-2] + b"\x00\x00" + data[-2:]
+    np.testing.assert_array_equal(decode_image(padded, "a.jpg"), decode_image(data, "a.jpg"))
+    assert not capfd.readouterr().err
+
+
+def test_standard_error_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What others write while an image is decoded is passed on; threads do not mix."""
+    original = cv2.imdecode
+
+    def talking(*arguments: Any) -> Any:
+        os.write(2, b"another thread\n")
+        return original(*arguments)
+
+    monkeypatch.setattr(cv2, "imdecode", talking)
+    data = encoded(RGB, "JPEG")
+    threads = [
+        threading.Thread(target=lambda: [decode_image(data, "a.jpg") for _ in range(50)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(2, b"the end")
+    assert capfd.readouterr().err == 200 * "another thread\n" + "the end"
+
+
+def test_an_error_of_opencv_keeps_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise cv2.error("broken")
+
+    monkeypatch.setattr(cv2, "imdecode", broken)
+    with pytest.raises(UserError, match=r"a\.jpg"):
+        decode_image(b"", "a.jpg")
+    os.write(2, b"the end")
+    assert capfd.readouterr().err == "the end"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.dataset.mpii import read_records
+from lib.dataset.mpii import read_mpii, read_records
+from lib.dataset.skeleton import MPII
 
 
 def write(path: Path, content: Any) -> Path:
@@ -78,6 +79,12 @@ def test_a_missing_file_is_named(tmp_path: Path, one_line: Callable[..., None]) 
         ({"joints": [[1, 2, 3]] * 16}, "joints"),
         ({"joints": [[1, 2]] * 15 + [[1]]}, "joints"),
         ({"joints": [[1, float("nan")]] * 16}, "joints"),
+        ({"joints": [[1, 2]] * 15 + [[1, None]]}, "joints"),
+        ({"joints": [[1, 2]] * 15 + [None]}, "joints"),
+        ({"joints": None, "joints_vis": [0] * 16}, "joints"),
+        ({"joints_vis": [None] * 16}, "joints_vis"),
+        ({"center": [None, 1]}, "center"),
+        ({"scale": None}, "scale"),
         ({"joints_vis": [1] * 17}, "joints_vis"),
     ],
 )
@@ -95,3 +102,24 @@ def test_a_missing_field_is_named(
     incomplete = {k: v for k, v in person.items() if k != key}
     path = write(tmp_path / "train.json", [person, incomplete, 7])
     one_line(lambda: read_records(path, 16), "record 1", f"`{key}`")
+
+
+@pytest.mark.parametrize(
+    "point",
+    [[None, None], [float("nan")] * 2, [float("inf"), 3], [None, 3], [1e9, 0], None, []],
+    ids=repr,
+)
+def test_joints_that_are_not_annotated_need_no_coordinates(
+    tmp_path: Path, person: dict[str, Any], point: Any
+) -> None:
+    changed = {**person, "joints": [point, *person["joints"][1:]]}
+    path = write(tmp_path / "train.json", [person, changed])
+    plain, record = read_records(path, 16)
+    np.testing.assert_array_equal(record.visible, plain.visible)
+    np.testing.assert_array_equal(record.joints[1:], plain.joints[1:])
+    assert np.isfinite(record.joints).all()
+
+
+def test_a_missing_set_names_the_next_step(tmp_path: Path, one_line: Callable[..., None]) -> None:
+    words = ("annot/train.json", "data/README.md", "python tools/make_synthetic.py", "make demo")
+    one_line(lambda: read_mpii(tmp_path, "train", MPII), *words)

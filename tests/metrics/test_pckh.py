@@ -222,6 +222,38 @@ def test_wrong_annotation_is_named(
     assert message in str(caught.value)
 
 
+def test_joints_that_are_not_annotated_need_no_prediction(tmp_path: Path) -> None:
+    gt, pred, path = make_gt(), noisy(make_gt(), 5), tmp_path / "pred.mat"
+    gt["jnt_missing"][2, 4] = 1
+    annotated = gt["jnt_missing"].T == 0
+    scores = pckh(pred, gt)
+    pred[4, 2] = np.nan
+    savemat(path, {"preds": pred})
+    assert pckh(load_predictions(path, 30, annotated), gt) == scores
+    with pytest.raises(UserError, match="person 4, joint 2"):
+        load_predictions(path, 30)
+    pred[5, 2] = np.inf
+    savemat(path, {"preds": pred})
+    with pytest.raises(UserError, match="person 5, joint 2"):
+        load_predictions(path, 30, annotated)
+
+
+@pytest.mark.parametrize("box", [7.0, np.nan])
+def test_only_people_with_annotated_joints_need_a_head(tmp_path: Path, box: float) -> None:
+    gt, path = make_gt(), tmp_path / "gt.mat"
+    gt["jnt_missing"][:, 4] = 1
+    gt["pos_gt_src"][:, :, 4] = np.nan
+    pred = noisy(make_gt(), 5)
+    scores = pckh(pred, gt)
+    gt["headboxes_src"][:, :, 4] = box
+    savemat(path, gt)
+    assert pckh(pred, load_gt(path)) == scores
+    gt["jnt_missing"][3, 4], gt["pos_gt_src"][3, :, 4] = 0, 5
+    savemat(path, gt)
+    with pytest.raises(UserError, match="head box of person 4"):
+        load_gt(path)
+
+
 @pytest.mark.parametrize("load", [load_gt, load_predictions])
 @pytest.mark.parametrize("keep", [0, 3, 200, 3000])
 def test_missing_and_broken_files_are_named(tmp_path: Path, load: Callable, keep: int) -> None:

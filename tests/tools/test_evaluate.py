@@ -34,3 +34,19 @@ def test_bad_predictions_are_errors_of_one_line(desk: Desk) -> None:
     desk.run("evaluate", "--gt", gt, "--pred", gt).fails_with("preds")
     savemat(desk.folder / "pred.mat", {"preds": np.zeros((3, 16, 2))})
     desk.run("evaluate", "--gt", gt, "--pred", desk.folder / "pred.mat").fails_with("pred.mat")
+
+
+def test_joints_that_are_not_annotated_need_no_prediction(desk: Desk) -> None:
+    gt_path, pred_path = desk.data / "annot/gt_valid.mat", desk.folder / "pred.mat"
+    content = {name: value for name, value in loadmat(gt_path).items() if name[0] != "_"}
+    content["jnt_missing"][:5, 2] = 1
+    savemat(gt_path, content)
+    predictions = content["pos_gt_src"].transpose(2, 0, 1)
+    predictions[2, :5] = np.nan
+    savemat(pred_path, {"preds": predictions})
+    scored = desk.run("evaluate", "--gt", gt_path, "--pred", pred_path)
+    assert scored.code == 0, scored.err
+    assert scored.out.count("100.000") == 10
+    predictions[1, 7] = np.nan
+    savemat(pred_path, {"preds": predictions})
+    desk.run("evaluate", "--gt", gt_path, "--pred", pred_path).fails_with("person 1, joint 7")

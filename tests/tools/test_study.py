@@ -263,6 +263,25 @@ def test_a_wrong_study_is_one_line(desk: Desk, changes: dict, message: str) -> N
     run(desk).fails_with(message)
 
 
+def test_a_study_refuses_to_test_on_images_of_the_training(desk: Desk, trained: list[str]) -> None:
+    path = desk.data / "annot/train.json"
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps([entries[0] | {"image": "valid_000003.jpg"}, *entries[1:]]))
+    run(desk).fails_with("share 1 of 6 test images (valid_000003.jpg)")
+    run(desk, "DATASET.TEST_SET", "train").fails_with("share 20 of 20 test images")
+    assert not trained
+
+
+def test_a_study_reports_missing_images_before_any_training(desk: Desk, trained: list[str]) -> None:
+    other = {"DATASET.TRAIN_SET": "other"}
+    entries = json.loads((desk.data / "annot/train.json").read_text())
+    entries[3]["image"] = "none.jpg"
+    (desk.data / "annot/other.json").write_text(json.dumps(entries))
+    write(desk, VARIANTS=STUDY["VARIANTS"] | {"other data": other})
+    run(desk).fails_with("none.jpg")
+    assert not trained
+
+
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*/study*.yaml")))
 def test_every_published_study_loads(path: Path) -> None:
     assert load_study(path).jobs([])

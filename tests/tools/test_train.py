@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,7 +81,11 @@ def test_a_set_without_annotation_is_predicted_but_not_scored(desk: Desk) -> Non
     entries = json.loads((desk.data / "annot/valid.json").read_text())
     bare = [{key: entry[key] for key in ("image", "center", "scale")} for entry in entries]
     (desk.data / "annot/test.json").write_text(json.dumps(bare))
-    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "DATASET.TEST_SET", "test").code == 0
+    trained = desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "DATASET.TEST_SET", "test")
+    assert trained.code == 0, trained.err
+    assert "DATASET.TEST_SET test: no scores and no model_best" in trained.err
+    assert "PCKh@0.5 needs annot/gt_<set>.mat" in trained.err
+    assert not (desk.results / "model_best.pth").exists()
     tested = desk.on_cfg("test", "DATASET.TEST_SET", "test")
     assert tested.code == 0, tested.err
     assert "|" not in tested.out
@@ -95,6 +100,50 @@ def test_training_on_a_zip_equals_training_on_a_folder(desk: Desk) -> None:
     assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "DATASET.DATA_FORMAT", "zip").code == 0
     zipped = read_checkpoint(desk.results / "final_state.pth")
     assert all(torch.equal(folder[name], zipped[name]) for name in folder)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "zip"])
+def test_missing_images_of_the_training_are_reported_before_it(desk: Desk, kind: str) -> None:
+    """Also those of a set whose test images are there; a limited number may be missing."""
+    for number in (4, 17):
+        (desk.data / f"images/train_{number:06d}.jpg").unlink()
+    shutil.make_archive(str(desk.data / "images"), "zip", desk.data / "images")
+    opts = ("DATASET.DATA_FORMAT", kind, "TRAIN.END_EPOCH", 1, "DATASET.SKIP_BAD_IMAGES")
+    failed = desk.on_cfg("train", *opts, 1)
+    failed.fails_with("train_000004.jpg")
+    failed.fails_with("missing images: 2 of 20")
+    assert "training on" not in failed.err
+    passed = desk.on_cfg("train", *opts, 2)
+    assert passed.code == 0, passed.err
+    assert "(2 of at most 2)" in passed.err
+
+
+def test_a_test_on_images_of_the_training_is_a_warning(desk: Desk) -> None:
+    _edit(desk.data / "annot/train.json", lambda a: a[3].update(image="./valid_000002.jpg"))
+    desk.on_cfg("train", "TRAIN.RESUME", True).fails_with("checkpoint.pth")  # no need to train
+    desk.on_cfg("train", "TRAIN.RESUME", True, "DATASET.TEST_SET", "train")
+    log = (desk.results / "train.log").read_text()
+    assert "TEST_SET share 1 of 6 test images (valid_000002.jpg)" in log
+    assert "TEST_SET share 20 of 20 test images" in log
+
+
+def test_warnings_of_libraries_are_lines_without_code(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    original = torch.cuda.is_available
+
+    def warning() -> bool:
+        warnings.warn("CUDA initialization: the driver\nis too old", UserWarning, stacklevel=1)
+        return original()
+
+    monkeypatch.setattr(torch.cuda, "is_available", warning)
+    stopped = desk.on_cfg("train", "WORKERS", 2, "TRAIN.RESUME", True)
+    stopped.fails_with("checkpoint.pth")
+    assert "WORKERS 2 on 1 cores" in stopped.err
+    assert "CUDA initialization: the driver is too old\n" in stopped.err
+    for raw in ("UserWarning", ".py", "This DataLoader"):
+        assert raw not in stopped.err
 
 
 def test_a_loss_that_is_not_finite_names_epoch_step_and_images(desk: Desk) -> None:

@@ -73,8 +73,8 @@ GOOD: dict[str, Sequence[Any]] = {
     "MODEL.NUM_JOINTS": [16],
     "MODEL.TAG_PER_JOINT": [True, False],
     "MODEL.TARGET_TYPE": ["gaussian"],
-    "MODEL.IMAGE_SIZE": [[32, 32], [64, 64], [64, 32], [32, 48], [24, 40], [8, 8]],
-    "MODEL.HEATMAP_SIZE": [[16, 16], [2, 2], [64, 64], [16, 12], [7, 9], [48, 3]],
+    "MODEL.IMAGE_SIZE": [[32, 32], [64, 64], [64, 32], [48, 48], [24, 40], [8, 8]],
+    "MODEL.HEATMAP_SIZE": [[16, 16], [2, 2], [64, 64], [32, 16], [13, 13], [12, 20]],
     "MODEL.SIGMA": [2, 0.5, 1e-3, 1e-30, 100, 3e38, "1e-1"],
     "MODEL.DIM": [32, 64, 16, 8, 4, 12, 20, 36],
     "MODEL.PATCH_SIZE": [[2, 2], [1, 1], [4, 4], [8, 8], [2, 4], [1, 2]],
@@ -708,8 +708,8 @@ def test_a_changed_configuration_trains_or_is_an_error_of_one_line(people: list[
 SETTINGS = [
     (),
     ("DATASET.PROB_HALF_BODY", 1, "DATASET.NUM_JOINTS_HALF_BODY", 0, "DATASET.SCALE_FACTOR", 0.9),
-    ("DATASET.SKIP_BAD_IMAGES", 8, "MODEL.IMAGE_SIZE", [24, 40]),
-    ("DATASET.DATA_FORMAT", "zip", "MODEL.IMAGE_SIZE", [64, 32]),
+    ("DATASET.SKIP_BAD_IMAGES", 8, "MODEL.IMAGE_SIZE", [24, 40], "MODEL.HEATMAP_SIZE", [12, 20]),
+    ("DATASET.DATA_FORMAT", "zip", "MODEL.IMAGE_SIZE", [64, 32], "MODEL.HEATMAP_SIZE", [32, 16]),
     ("LOSS.USE_OHKM", True, "TRAIN.EMA_DECAY", 0.9, "TRAIN.BATCH_SIZE_PER_GPU", 2,
      "TRAIN.ACCUMULATE", 4),
 ]  # fmt: skip

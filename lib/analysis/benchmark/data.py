@@ -23,7 +23,7 @@ def loader_rates(cfg: CfgNode, samples: int = 400, rounds: int = 5) -> dict[str,
     cfg = changed_cfg(cfg, "WORKERS", 1)
     dataset = build_dataset(cfg, "train")
     repeats = max(1, samples // len(dataset))
-    people = replace(dataset.annotation, records=dataset.records * repeats)
+    people = replace(dataset.annotation, records=[*dataset.records] * repeats)
     dataset = replace(dataset, annotation=people)
     loader = build_train_loader(cfg, dataset)
     cv2.setNumThreads(1)

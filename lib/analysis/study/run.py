@@ -9,9 +9,10 @@ from filelock import FileLock, Timeout
 
 from lib.analysis.study.definition import Job, Study
 from lib.core import training_checkpoint
+from lib.core.provenance import data_fingerprint
 from lib.core.tester import evaluate_checkpoint
 from lib.core.trainer import Trainer
-from lib.dataset import build_dataset
+from lib.dataset import build_dataset, shared_images
 from lib.metrics import build_metric
 from lib.utils.distributed import Distributed, all_reduce_any
 from lib.utils.errors import UserError
@@ -27,7 +28,7 @@ def run_study(
 
     Jobs that another command is working on are skipped: two equal commands share the work.
     UserError, before the first training, if a name is unknown, a configuration is wrong, the test
-    set cannot be scored, or weights to start from or to test are missing.
+    set cannot be scored or has images of the training, or images or weights are missing.
     """
     for name in only or ():
         if name not in study.changes:
@@ -56,10 +57,16 @@ def run_study(
 
 
 def _check(study: Study, jobs: Sequence[Job]) -> None:
-    """UserError if people cannot be scored, or a job lacks weights that no earlier one trains."""
+    """UserError if a job lacks data, or weights that no earlier one trains, or cannot be scored."""
     cfg = jobs[0].cfg
     if not build_metric(cfg).can_score(build_dataset(cfg, "test")):
         raise UserError(f"{study.path}: DATASET.TEST_SET {cfg.DATASET.TEST_SET} has no annotation")
+    for cfg in {str(job.cfg.DATASET): job.cfg for job in jobs if not job.is_done}.values():
+        train, test = build_dataset(cfg, "train"), build_dataset(cfg, "test")
+        data_fingerprint(train, cfg.DATASET.SKIP_BAD_IMAGES)  # images exist
+        data_fingerprint(test)
+        if shared := shared_images(train.annotation, test.annotation):
+            raise UserError(f"{study.path}: {shared}")
     earlier: set[Path] = set()
     for job in jobs:
         if job.start is not None and not job.is_ready and job.start.parent not in earlier:

@@ -150,6 +150,7 @@ def _read_person(
     center = _numbers(next(_structs(rect, "objpos"), None), "x", "y")
     scale, video = _number(_get(rect, "scale")), _number(_get(image, "vididx"))
     name = np.ravel(_get(next(_structs(image, "image"), None), "name"))
+    box = _numbers(rect, "x1", "y1", "x2", "y2")
     # x = -1 is MPII's sign of a missing position; a person of at most a pixel has no crop.
     if center is None or center[0] == -1 or not 1 < scale * PIXELS_PER_SCALE < np.inf:
         return None
@@ -161,6 +162,6 @@ def _read_person(
         scale=scale,
         joints=joints,
         annotated=annotated,
-        head_box=_numbers(rect, "x1", "y1", "x2", "y2"),
+        head_box=box if box and box[:2] != box[2:] else None,
         video=int(video) if np.isfinite(video) else None,
     )

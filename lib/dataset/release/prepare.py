@@ -19,7 +19,7 @@ from lib.dataset.mpii import (
     read_records,
 )
 from lib.dataset.release.mpii import JOINTS, Person, Release
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, as_user_error
 from lib.utils.files import atomic_write
 from lib.utils.mat import write_mat
 
@@ -71,13 +71,11 @@ def prepare(
             "warning: this validation split is our own, and its scores do not compare with "
             "published ones; --valid FILE uses the people of a valid.json"
         )
-    try:
+    with as_user_error(f"cannot write to {out}: correct --out"):
         out.mkdir(parents=True, exist_ok=True)
         if not linked:
             link.symlink_to(images.resolve())
             log(f"linked {link} -> {images.resolve()}")
-    except OSError as error:
-        raise UserError(f"cannot write to {out} ({error}): correct --out") from error
     write_annotation(out, sets)
     for reason, count in release.excluded.items():
         log(f"excluded: {count} {reason}")
@@ -164,16 +162,12 @@ def write_annotation(out: Path, sets: Sets) -> None:
 
 def image_names(images: Path) -> set[str]:
     """Return the names of the files in a folder, or of the entries of a .zip; UserError if none."""
-    try:
+    with as_user_error(f"{images} is neither a folder nor a complete .zip: correct --images"):
         if images.is_dir():
             with os.scandir(images) as entries:
                 return {entry.name for entry in entries if entry.is_file()}
         with zipfile.ZipFile(images) as archive:
             return set(archive.namelist())
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{images} is neither a folder nor a complete .zip ({error}): correct --images"
-        ) from error
 
 
 def _make_sets(release: Release, chosen: list[int], separate_images: bool) -> Sets:

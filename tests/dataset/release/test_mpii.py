@@ -339,6 +339,17 @@ def test_listed_people_must_be_in_the_release(release: Callable[..., Path], tmp_
         match_people(people, file)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_of_any_unicode_encoding_are_read(
+    release: Callable[..., Path], tmp_path: Path, encoding: str
+) -> None:
+    """Windows writes a byte-order mark."""
+    people = read_release(release(release_images(30))).train
+    file = tmp_path / "list.json"
+    file.write_bytes(json.dumps([people[3].record()]).encode(encoding))
+    assert match_people(people, file) == [3]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -486,6 +497,16 @@ def test_a_release_without_videos_needs_a_list(release: Callable[..., Path]) -> 
     images = [entry | {"vididx": 1} for entry in release_images(6)]
     with pytest.raises(UserError, match="pass --valid FILE"):
         split_by_video(read_release(release(images)).train)
+
+
+def test_a_head_box_without_size_is_none(release: Callable[..., Path]) -> None:
+    """PCKh could not score its person."""
+    images = release_images(30)
+    images[0]["annorect"][0].update(x1=5, y1=6, x2=5, y2=6)
+    images[1]["annorect"][0].update(x1=5, y1=6, x2=5, y2=7)
+    people = read_release(release(images)).train
+    assert people[0].head_box is None
+    assert people[1].head_box == (5, 6, 5, 7)
 
 
 def test_validation_people_need_a_head_box(release: Callable[..., Path], tmp_path: Path) -> None:
