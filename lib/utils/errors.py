@@ -1,5 +1,6 @@
 """Errors that the user can fix, shown in one line."""
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -23,11 +24,18 @@ def as_user_error(text: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{text} ({shorten(str(error)) or type(error).__name__})") from None
+        reason = shorten(getattr(error, "strerror", None) or str(error))
+        raise UserError(f"{text} ({reason or type(error).__name__})") from None
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command: a UserError becomes one line and exit code 2, Ctrl-C exit code 130."""
+    """Run a command: a UserError becomes one line and exit code 2, Ctrl-C exit code 130.
+
+    Characters that the terminal cannot show are printed as `\\xe9`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:
