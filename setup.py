@@ -25,6 +25,8 @@ setup(
         "onnxruntime>=1.18",
         "onnxscript>=0.2",
         "opencv-python>=4.9.0.80",
+        "pillow>=10.0.0",
+        "av>=14.2.0",
         "yacs>=0.1.8",
         "PyYAML>=6.0.1",
         "tensorboardX>=2.6.2.2",

@@ -44,6 +44,7 @@ class Person:
     scores: np.ndarray  # float32 [J], the peaks of the heatmaps, about 0 to 1
     box: np.ndarray  # float64 [4]: x, y, width, height, as given
     box_score: float = 1.0
+    track_id: int | None = None  # in a video, the same in all frames
 
     @property
     def score(self) -> float:

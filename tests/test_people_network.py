@@ -32,7 +32,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_predict_without_a_configuration_finds_people(desk: Desk, elsewhere: Path) -> None:
     outcome = desk.run("predict", "--input", PHOTO, "--boxes", BOXES)
     assert outcome.code == 0, outcome.err
-    assert "2 people in 1 frames" in outcome.out
+    assert "2 people in 1 image" in outcome.out
     assert "results: output/predict/photo.jpg, output/predict/keypoints.json" in outcome.out
     assert outcome.err.count("trained on") == 1
     results = elsewhere / "output/predict"

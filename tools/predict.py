@@ -1,6 +1,7 @@
 """Predict people's joints: python tools/predict.py --input WHAT [--cfg FILE TEST.MODEL_FILE FILE].
 
-WHAT is an image, a folder, a glob pattern in quotes, or a video.
+WHAT is an image, a folder, a glob pattern in quotes, or a video. The exit code is 2 if a file could
+not be read or written in full; the others are still done.
 """
 
 import argparse
@@ -12,10 +13,11 @@ from lib.core.session import open_session
 from lib.prediction.boxes import read_boxes
 from lib.prediction.detectors import DETECTORS, MIN_SCORES, build_detector
 from lib.prediction.media import find_sources, silence_codecs
-from lib.prediction.output import WRITES, plan_outputs
+from lib.prediction.output import WRITES, Options, plan_outputs
 from lib.prediction.run import Prediction
 from lib.predictor import Predictor, people_network
 from lib.utils.arguments import comma_list, command_parser, overrides
+from lib.utils.drawing import KEYPOINT_THRESHOLD
 from lib.utils.errors import UserError, run_command
 
 
@@ -23,22 +25,33 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser(__doc__, default="the trained network in models/people")
     add = parser.add_argument
-    add("--input", required=True, action="append", metavar="WHAT", help="repeatable")
+    add("--input", required=True, action="append", metavar="WHAT",
+        help="image, folder, pattern or video to predict on; repeatable")  # fmt: skip
+    add("--recursive", action="store_true", help="also take the folders in a folder")
     add("--detector", choices=DETECTORS, default="auto",
-        help="what finds people's boxes; default: auto, which is --boxes, else torchvision if its "
-        "weights are cached, else ssdlite if it is installed, else whole (each image is one "
-        "person)")  # fmt: skip
+        help="what finds the boxes of people; default: auto, which is --boxes if given, else "
+        "torchvision if its weights are cached, else ssdlite if it is installed, else whole (each "
+        "image shows one person)")  # fmt: skip
     add("--download", action="store_true",
-        help="fetch the weights of --detector torchvision if none are cached")  # fmt: skip
+        help="download the weights of --detector torchvision if none are cached")  # fmt: skip
     add("--boxes", metavar="FILE",
-        help="JSON: {name: [[x, y, width, height], ...]}, or COCO detections")  # fmt: skip
+        help="JSON file of boxes: {name: [[x, y, width, height], ...]}, COCO detections, or an "
+        "annotation file of COCO")  # fmt: skip
     add("--min-score", type=float, metavar="S",
         help="ignore boxes with a lower score; default: "
         + ", ".join(f"{score} for {name}" for name, score in MIN_SCORES.items()))  # fmt: skip
+    add("--track", action="store_true", help="give people in videos track ids")
+    add("--smooth", action="store_true",
+        help="smooth joints in videos over time (One-Euro filter); implies --track")  # fmt: skip
     add("--write", type=comma_list(str, WRITES), metavar=",".join(WRITES),
-        help="default: what fits the input, and keypoints (COCO results)")  # fmt: skip
+        help="what to write; default: drawn images for images, a drawn video for videos, and "
+        "keypoints (JSON, as COCO results) for both")  # fmt: skip
+    add("--kpt-thr", type=float, default=KEYPOINT_THRESHOLD, metavar="T",
+        help="draw only joints with a higher score; default: %(default)s")  # fmt: skip
+    add("--draw-bbox", action="store_true", help="draw the boxes, too, with track ids if any")
     add("--out", type=Path, metavar="DIR",
-        help="default: `predict` in the run's folder, without --cfg in OUTPUT_DIR")  # fmt: skip
+        help="folder of the results; default: `predict` in OUTPUT_DIR, with --cfg in the run's "
+        "folder")  # fmt: skip
     arguments = parser.parse_intermixed_args()
     paths = [word for word in arguments.opts[::2] if os.path.exists(word)]
     if paths:
@@ -56,17 +69,22 @@ def main() -> None:
         device = session.distributed.device
         if session.distributed.world_size > 1:
             raise UserError("tools/predict.py is one process: start it without torchrun")
-        sources = find_sources(arguments.input)
+        base = Path(session.cfg.OUTPUT_DIR) if arguments.cfg is None else session.folder
+        folder = arguments.out or base / "predict"
+        sources = find_sources(arguments.input, arguments.recursive, exclude=folder)
         boxes = read_boxes(arguments.boxes) if arguments.boxes else None
         if boxes is not None:
             boxes.check([source.name for source in sources])
-        base = Path(session.cfg.OUTPUT_DIR) if arguments.cfg is None else session.folder
-        folder = arguments.out or base / "predict"
         plan = plan_outputs(sources, folder, arguments.write, boxes)
         detector = build_detector(
             arguments.detector, boxes, device, arguments.min_score, arguments.download
         )
-        prediction = Prediction(Predictor(session.cfg, session.model_file, device), detector, plan)
+        options = Options(
+            arguments.kpt_thr, arguments.draw_bbox, arguments.track, arguments.smooth,
+            session.cfg.DATASET.MAX_PIXELS,
+        )  # fmt: skip
+        predictor = Predictor(session.cfg, session.model_file, device)
+        prediction = Prediction(predictor, detector, plan, options)
         try:
             prediction.run()
         finally:

@@ -139,7 +139,7 @@ RULES: tuple[Rule, ...] = (
     ),
     *rules_of(
         """PRINT_FREQ MODEL.NUM_JOINTS TRAIN.BATCH_SIZE_PER_GPU TRAIN.ACCUMULATE
-        TEST.BATCH_SIZE_PER_GPU TEST.INTERVAL""",
+        TEST.BATCH_SIZE_PER_GPU TEST.INTERVAL DATASET.MAX_PIXELS""",
         "be 1 or more",
         lambda value, cfg: value >= 1,
     ),

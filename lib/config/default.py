@@ -91,6 +91,7 @@ _C.DATASET.NUM_JOINTS_HALF_BODY = 8  # half body needs more visible joints than 
 _C.DATASET.COLOR = 0.0  # largest relative change of brightness, contrast and saturation
 _C.DATASET.CUTOUT = 0.0  # share of samples with a square cut out
 _C.DATASET.SKIP_BAD_IMAGES = 0  # people with unreadable images to replace in training, per process
+_C.DATASET.MAX_PIXELS = 200_000_000  # larger images and video frames are not decoded
 _C.DATASET.COLOR_RGB = True  # input channels in RGB order; False: BGR, as in early HRNet code
 
 _C.TRAIN = Node()  # training

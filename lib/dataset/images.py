@@ -1,6 +1,8 @@
 """Sources of images, a folder or a zip file, and their decoding."""
 
 import functools
+import io
+import math
 import os
 import posixpath
 import re
@@ -8,11 +10,13 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from lib.utils.errors import UserError
 
@@ -30,6 +34,10 @@ _CORRUPT = re.compile(r"Corrupt JPEG data: (?:\d extraneous.*|(.*))\n?")
 
 _stderr_lock = threading.Lock()
 _stderr_log = functools.lru_cache(1)(lambda process: tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+MAX_PIXELS = 200_000_000  # of an image or a video's frame, by default
+TOO_LARGE = "has more than {:,} pixels; raise DATASET.MAX_PIXELS to read it"
+# OpenCV's formats, as named by Pillow.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
 
 T = TypeVar("T")
 
@@ -114,13 +122,18 @@ def _inside(name: str, source: Path) -> str:
     return path if ".." in name or os.path.isabs(name) else name
 
 
-def decode_image(data: bytes, name: str, reduce: int = 1, upright: bool = False) -> np.ndarray:
+def decode_image(
+    data: bytes, name: str, reduce: int = 1, upright: bool = False, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Decode an image to BGR, uint8 [H, W, 3], without transparency.
 
     Annotation refers to the stored pixels, so EXIF's orientation is applied only if `upright`.
     `reduce` 2, 4 or 8 decodes a JPEG at that fraction of its size (rounded up), which is faster;
-    `reduced_matrix` adapts the crop. UserError with `name` if the data is no image.
+    `reduced_matrix` adapts the crop. UserError with `name` if the data is no image, or one of more
+    than `max_pixels`, which is not decoded.
     """
+    if _count_pixels(data) > max_pixels:
+        raise UserError(f"{name}: the image {TOO_LARGE.format(max_pixels)}")
     flags = _DECODE[reduce] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     # Without an end, OpenCV 4 does not notice that a JPEG breaks off.
     image, damage = _decode(data + JPEG_END if data.startswith(JPEG) else data, flags)
@@ -155,10 +168,22 @@ def _decode(data: bytes, flags: int) -> tuple[np.ndarray | None, str | None]:
     return image, next(iter(_CORRUPT.findall(text)), None)
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def _count_pixels(data: bytes) -> int:
+    """Return the number of pixels by the header of an image file, 0 if it is not understood."""
+    Image.init()
+    # Not Image.open, which has a limit of its own.
+    for factory, accepts in [Image.OPEN[name] for name in _FORMATS if name in Image.OPEN]:
+        with suppress(Exception):  # Pillow raises many types on a damaged header
+            if accepts is None or accepts(data[:16]):
+                return math.prod(factory(io.BytesIO(data), "").size)
+    return 0
+
+
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an image file, upright as viewers show it: RGB, uint8 [H, W, 3].
 
-    UserError names the file if it cannot be read or decoded.
+    UserError names the file if it cannot be read or decoded, or has more than `max_pixels`.
     """
     data = _access(Path(path), Path.read_bytes)
-    return cv2.cvtColor(decode_image(data, str(path), upright=True), cv2.COLOR_BGR2RGB)
+    image = decode_image(data, str(path), upright=True, max_pixels=max_pixels)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from lib.dataset.appearance import vary_appearance
 from lib.dataset.augment import Augmentation, View, augment
-from lib.dataset.images import JPEG, ImageSource, decode_image
+from lib.dataset.images import JPEG, MAX_PIXELS, ImageSource, decode_image
 from lib.dataset.records import Annotation, Record
 from lib.dataset.skeleton import Skeleton
 from lib.dataset.transforms import crop_image, reduced_matrix, reduction, transform_points
@@ -28,7 +28,8 @@ class PoseDataset(Dataset):
     [J] (1 also for joints outside the crop), `requested` (the index of the key), `index` (that of
     the person), and the person's `center` and `scale`, float64 [2], as annotated. With
     `augmentation`, large JPEG images are decoded at a reduced size; `smooth` as of `crop_image`.
-    UserError names an unreadable image; with `replace_bad` the next readable person replaces it.
+    UserError names an image that is unreadable or has more than `max_pixels`; with `replace_bad`
+    the next readable person replaces it.
     """
 
     annotation: Annotation
@@ -41,6 +42,7 @@ class PoseDataset(Dataset):
     color_rgb: bool = True
     replace_bad: bool = False
     smooth: bool = False
+    max_pixels: int = MAX_PIXELS
 
     @property
     def records(self) -> Sequence[Record]:
@@ -86,7 +88,7 @@ class PoseDataset(Dataset):
         data = self.images.read(name)
         can_reduce = self.augmentation is not None and data.startswith(JPEG)
         factor = reduction(view.scale, self.image_size) if can_reduce else 1
-        image = decode_image(data, name, factor)
+        image = decode_image(data, name, factor, max_pixels=self.max_pixels)
         crop = crop_image(image, reduced_matrix(matrix, factor), self.image_size, self.smooth)
         # After cropping, since the crop is smaller than the image.
         return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if self.color_rgb else crop

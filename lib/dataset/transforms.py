@@ -15,6 +15,7 @@ from torch import Tensor
 PIXELS_PER_SCALE = 200  # MPII gives a person's size in units of 200 pixels
 MARGIN = 1.25  # size of the crop by that of the person's box, in MPII and COCO
 MAX_SOURCE_SIDE = 2**15 - 2  # pixels; OpenCV 4 warps no larger image
+MAX_SOURCE_BYTES = 2**31 - 1  # OpenCV 5 crashes on larger images
 MIN_SMOOTH_ZOOM = 0.75  # crop pixels per image pixel, below which crops need smoothing
 MAX_COORDINATE = 1e6  # pixels; no image is as large
 
@@ -103,7 +104,8 @@ def crop_image(
     """
     if smooth:
         image, matrix = _shrink(image, matrix, size)
-    step = math.ceil(max(image.shape[:2]) / MAX_SOURCE_SIDE)
+    side, size_ratio = max(image.shape[:2]) / MAX_SOURCE_SIDE, image.nbytes / MAX_SOURCE_BYTES
+    step = math.ceil(max(side, math.sqrt(size_ratio)))
     if step > 1:
         image, matrix = np.ascontiguousarray(image[::step, ::step]), matrix * [step, step, 1]
     return cv2.warpAffine(image, matrix, (int(size[0]), int(size[1])), flags=cv2.INTER_LINEAR)

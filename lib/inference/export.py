@@ -26,7 +26,7 @@ from lib.models import build_model
 from lib.utils.checkpoint import load_weights, read_weights, save_safetensors
 from lib.utils.errors import UserError
 from lib.utils.files import BLANK_SHA256, SHA256_KEY, atomic_write, seal
-from lib.utils.text import join_names
+from lib.utils.text import is_valid_path, join_names
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "weights": ".safetensors"}  # by file format
 MAX_CROPS = 8  # to check on
@@ -139,7 +139,8 @@ def crops_of_images(cfg: CfgNode, path: Path) -> tuple[Tensor, str]:
     """
     files = [path]
     if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if cv2.haveImageReader(str(file))]
+        files = [file for file in sorted(path.iterdir()) if is_valid_path(str(file))]
+        files = [file for file in files if cv2.haveImageReader(str(file))]
     if not files:
         raise UserError(f"{path} has no images to check the export on")
     files = files[:MAX_CROPS]
@@ -148,7 +149,7 @@ def crops_of_images(cfg: CfgNode, path: Path) -> tuple[Tensor, str]:
 
 
 def _whole_image(cfg: CfgNode, file: Path) -> np.ndarray:
-    image = read_image(file)
+    image = read_image(file, cfg.DATASET.MAX_PIXELS)
     size = cfg.MODEL.IMAGE_SIZE
     center, scale = box_to_center_scale((0, 0, image.shape[1], image.shape[0]), size)
     matrix = crop_matrix(center, scale, 0.0, size)

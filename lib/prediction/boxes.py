@@ -1,7 +1,7 @@
-"""Files of people's boxes: by the image's name, or a list of COCO detections."""
+"""Files of people's boxes: by the image's name, COCO detections, or COCO's annotation."""
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,22 @@ PERSON_CATEGORY = 1  # of COCO
 class BoxFile:
     """Boxes by image or video, as `read_boxes` reads them.
 
-    An image is found by its name with folders, by its bare name, or, as COCO's are, by the number
-    in its name. The boxes of a video hold for all frames, or, with `image_id`, for that frame.
+    An image is found by its name with folders, by its bare name with or without suffix, or, as
+    COCO's are, by the number in its name. The boxes of a video hold for all frames, or, with
+    `image_id`, for that frame.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         # name, or image_id of entries without a name -> (image_id, box [5]) of each person
         self._people: dict[str | int, list[tuple[int | None, np.ndarray]]] = {}
+        self._bare: dict[str, str | None] = {}  # name without folders -> name, None if several
 
     def add(self, name: str | int, image_id: int | None, boxes: list[np.ndarray]) -> None:
         """Add boxes (x, y, width, height, score), or none, of an image."""
+        if isinstance(name, str) and name not in self._people:
+            bare = PureWindowsPath(name).name  # without folders, also those after `/`
+            self._bare[bare] = None if bare in self._bare else name
         self._people.setdefault(name, []).extend((image_id, box) for box in boxes)
 
     def boxes_of(
@@ -52,46 +57,93 @@ class BoxFile:
     def _key(self, name: str) -> str | int:
         path = PurePosixPath(name)
         number = int(path.stem) if path.stem.isdecimal() else name
-        return next((key for key in (name, path.name, number) if key in self._people), name)
+        keys = (name, path.name, self._bare.get(path.name), path.stem, number)
+        return next((key for key in keys if key in self._people and key is not None), name)
 
 
 def read_boxes(path: str | Path) -> BoxFile:
-    """Read `{name: [[x, y, width, height] or [x, y, width, height, score], ...]}` or COCO's list.
+    """Read boxes by image, a list of COCO detections, or an annotation file of COCO.
 
-    An entry of COCO's list has `bbox`, `score` (default: 1), and `image_id` or `file_name` or both;
-    `image_id` of a video is the frame's number from 0. Entries of another `category_id` than a
-    person's are ignored. UserError names the entry that is wrong.
+    By image: `{name: [[x, y, width, height] or [x, y, width, height, score], ...]}`. A detection
+    has `bbox`, `score` (default: 1), and `image_id` or `file_name` or both; `image_id` of a video
+    is the frame's number from 0. Those of another `category_id` than a person's, and annotated
+    crowds, are ignored. UserError names the entry that is wrong.
     """
     content = read_json(path)
     file = BoxFile(Path(path))
-    if isinstance(content, dict) and all(isinstance(boxes, list) for boxes in content.values()):
+    if _are_entries(content):
+        content = {"annotations": content}
+    if isinstance(content, dict) and content and _are_entries(content.get("annotations")):
+        _add_detections(file, content)
+    elif isinstance(content, dict) and all(isinstance(boxes, list) for boxes in content.values()):
         for name, boxes in content.items():
             where = f"{path}: {shorten(repr(name))}"
-            file.add(name, None, [_box(box, 1.0, where) for box in boxes])
-    elif isinstance(content, list) and all(isinstance(entry, dict) for entry in content):
-        for index, entry in enumerate(content):
-            if entry.get("category_id", PERSON_CATEGORY) == PERSON_CATEGORY:
-                _add_detection(file, entry, f"{path}: entry {index}")
+            file.add(name, None, [_box(box, None, where) for box in boxes])
     else:
         raise UserError(f"{path}: should map names to lists of boxes, or list COCO detections")
     return file
 
 
-def _add_detection(file: BoxFile, entry: dict[str, Any], where: str) -> None:
-    name, image_id = entry.get("file_name"), entry.get("image_id")
-    key = image_id if name is None else name
-    if not isinstance(key, str | int) or not isinstance(image_id, int | None):
+def _are_entries(content: Any) -> bool:
+    return isinstance(content, list) and all(isinstance(entry, dict) for entry in content)
+
+
+def _add_detections(file: BoxFile, content: dict[str, Any]) -> None:
+    """Add the people in COCO's `annotations`, by their names in `images` if there are any."""
+    for field in ("images", "categories"):
+        if not _are_entries(content.get(field, [])):
+            raise UserError(f"{file.path}: `{field}` should be a list of objects, as in COCO")
+    names = {str(_id(image, "id")): image.get("file_name") for image in content.get("images", [])}
+    for name in names.values():
+        if isinstance(name, str):
+            file.add(name, None, [])  # it may have no people
+    person, entries = _person_category(content), content["annotations"]
+    people = [_id(entry, "category_id") in (None, person) for entry in entries]
+    if entries and not any(people):
+        raise UserError(f"{file.path}: no entry is of a person, `category_id` {person}")
+    for index, entry in enumerate(entries):
+        if people[index] and not entry.get("iscrowd"):
+            _add_detection(file, entry, names, f"{file.path}: entry {index}")
+
+
+def _person_category(content: dict[str, Any]) -> Any:
+    """Return the id of the category `person`, or of the only one; by default COCO's."""
+    ids = {str(entry.get("name")): _id(entry, "id") for entry in content.get("categories", [])}
+    if ids:
+        return ids.get("person", next(iter(ids.values())) if len(ids) == 1 else PERSON_CATEGORY)
+    counted_from_0 = any(_id(entry, "category_id") == 0 for entry in content["annotations"])
+    return PERSON_CATEGORY - counted_from_0
+
+
+def _id(entry: dict[str, Any], field: str) -> Any:
+    """Return an id, as a whole number also if it is written as text or with a fraction."""
+    text = str(entry.get(field)).removesuffix(".0")
+    return int(text) if text.isdecimal() and len(text) < 20 else entry.get(field)
+
+
+def _add_detection(file: BoxFile, entry: dict[str, Any], names: dict[str, Any], where: str) -> None:
+    name, image_id = entry.get("file_name"), _id(entry, "image_id")
+    key = name or names.get(str(image_id)) or image_id  # an image_id may be a name, too
+    if not isinstance(key, str | int):
         raise UserError(f"{where}: needs `file_name`, or `image_id`, a whole number")
-    file.add(key, image_id, [_box(entry.get("bbox"), entry.get("score", 1.0), where)])
+    number = image_id if isinstance(image_id, int) else None
+    file.add(key, number, [_box(entry.get("bbox"), entry.get("score"), where)])
 
 
 def _box(numbers: Any, score: Any, where: str) -> np.ndarray:
-    """Return a box of four or five numbers as five."""
+    """Return a box of four or five numbers, which may be text, as five; the last is its score."""
     try:
-        box = np.array([*numbers, score] if len(numbers) == 4 else numbers, dtype=np.float64)
+        *sides, score = numbers if len(numbers) == 5 else [*numbers, score]
+        box = np.array([*sides, 1.0], dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         box = np.empty(0)
-    if box.shape != (5,) or not np.isfinite(box[4]):
-        shown = shorten(f"{numbers!r} with score {score!r}")
+    if box.shape != (5,):
+        shown = shorten(repr(numbers))
         raise UserError(f"{where}: a box should be [x, y, width, height] in pixels, not {shown}")
+    try:
+        box[4] = 1.0 if score is None else score
+    except (TypeError, ValueError, OverflowError):
+        box[4] = np.nan
+    if not np.isfinite(box[4]):
+        raise UserError(f"{where}: `score` should be a number, not {shorten(repr(score))}")
     return box

@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lib.dataset.images import MAX_PIXELS
 from lib.dataset.skeleton import Skeleton
 from lib.prediction.boxes import PERSON_CATEGORY, BoxFile
-from lib.prediction.media import Frame, Source, video_writer
+from lib.prediction.media import Frame, Source
+from lib.prediction.video import video_writer
 from lib.predictor import Person
-from lib.utils.drawing import draw_person, save_image
+from lib.utils.drawing import KEYPOINT_THRESHOLD, draw_box, draw_person, save_image
 from lib.utils.errors import UserError
 from lib.utils.files import write_bytes
 
@@ -77,50 +80,107 @@ def plan_outputs(
     return plan
 
 
-class Recorder:
-    """Writes the people of the images, or of one video; the files are complete after `close`."""
+@dataclass(frozen=True)
+class Options:
+    """What is done with people: in images, and in videos with `track` (ids) and `smooth` (joints).
 
-    def __init__(self, plan: dict[Source, Outputs], skeleton: Skeleton, frame_rate: float) -> None:
-        self._plan, self._skeleton, self._frame_rate = plan, skeleton, frame_rate
+    Joints above `keypoint_threshold` are drawn, with `draw_boxes` also boxes and ids. Images and
+    frames of more than `max_pixels` are not read.
+    """
+
+    keypoint_threshold: float = KEYPOINT_THRESHOLD
+    draw_boxes: bool = False
+    track: bool = False
+    smooth: bool = False
+    max_pixels: int = MAX_PIXELS
+
+
+class Recorder:
+    """Writes the people of the images, or of one video; the files are complete after `close`.
+
+    What writes a file runs in `reporting()`, which reports its error; the others are written.
+    """
+
+    def __init__(
+        self,
+        plan: dict[Source, Outputs],
+        skeleton: Skeleton,
+        options: Options,
+        frame_rate: Fraction,
+        reporting: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._plan, self._skeleton, self._options = plan, skeleton, options
+        self._frame_rate, self._reporting = frame_rate, reporting
         self._stack = ExitStack()
-        self._write_frame: Callable[[np.ndarray], object] | None = None
+        self._write_frame: Callable[[np.ndarray, float], None] | None = None
         self._entries: dict[Path, list[dict[str, Any]]] = {}
+        self._failed: set[Path] = set()
 
     def add(self, frame: Frame, people: Sequence[Person]) -> None:
         """Add a frame with its people."""
         outputs, image = self._plan[frame.source], frame.image
         if outputs.image or outputs.video:
-            for person in sorted(people, key=lambda person: person.score):
-                image = draw_person(image, person.joints, person.scores, self._skeleton)
+            image = self._draw(image, people)
         if outputs.image is not None:
-            is_image = frame.number is None
-            save_image(outputs.image / ("" if is_image else f"{frame.number:06d}.jpg"), image)
+            name = "" if frame.number is None else f"{frame.number:06d}.jpg"
+            self._try(outputs.image, save_image, outputs.image / name, image)
         if outputs.video is not None:
-            if self._write_frame is None:
-                writer = video_writer(outputs.video, self._frame_rate, image.shape[1::-1])
-                self._write_frame = self._stack.enter_context(writer)
-            self._write_frame(image)
+            self._try(outputs.video, self._add_to_video, outputs.video, image, frame.time)
         if outputs.keypoints is not None:
             image_id = outputs.image_id if frame.number is None else frame.number
             entries = self._entries.setdefault(outputs.keypoints, [])
-            for person in people:  # COCO's results, with the file's name and the box added
-                joints = np.column_stack([person.joints, person.scores]).ravel()
-                entries.append(
-                    {
-                        "image_id": image_id,
-                        "file_name": frame.source.name,
-                        "category_id": PERSON_CATEGORY,
-                        "keypoints": _rounded(joints),
-                        "score": round(person.score, 5),
-                        "bbox": _rounded(person.box),
-                    }
-                )
+            entries += [self._entry(person, frame, image_id) for person in people]
 
     def close(self) -> None:
         """Complete the files."""
-        self._stack.close()
+        with self._reporting():
+            self._stack.close()
         for file, entries in self._entries.items():
-            write_bytes(file, json.dumps(entries, allow_nan=False).encode())
+            self._try(file, write_bytes, file, json.dumps(entries, allow_nan=False).encode())
+
+    def _try(self, path: Path, write: Callable[..., object], *arguments: object) -> None:
+        """Write a part of an output, unless an earlier part failed."""
+        if path not in self._failed:
+            self._failed.add(path)
+            with self._reporting():
+                write(*arguments)
+                self._failed.discard(path)
+
+    def _draw(self, image: np.ndarray, people: Sequence[Person]) -> np.ndarray:
+        for person in sorted(people, key=lambda person: person.score):
+            if self._options.draw_boxes:
+                image = draw_box(image, person.box, str(person.track_id or ""))
+            threshold = self._options.keypoint_threshold
+            image = draw_person(image, person.joints, person.scores, self._skeleton, threshold)
+        return image
+
+    def _add_to_video(self, path: Path, image: np.ndarray, time: float) -> None:
+        if self._write_frame is None:
+            writer = video_writer(path, self._frame_rate)
+            self._write_frame = self._stack.enter_context(writer)
+        try:
+            self._write_frame(image, time)
+        except UserError:
+            with self._stack:  # it discards the file
+                raise
+
+    def _entry(self, person: Person, frame: Frame, image_id: int) -> dict[str, Any]:
+        """Return a person as in COCO's results, with a few fields added."""
+        joints = np.column_stack([person.joints, person.scores]).ravel()
+        entry = {
+            "image_id": image_id,
+            "file_name": frame.source.name,
+            "category_id": PERSON_CATEGORY,
+            "keypoints": _rounded(joints),
+            "keypoint_names": self._skeleton.names,
+            "score": round(person.score, 5),
+            "bbox": _rounded(person.box),
+        }
+        if frame.number is not None:
+            entry["time"] = round(frame.time, 6)  # in seconds
+        if person.track_id is not None:
+            entry["track_id"] = person.track_id
+        return entry
 
 
 def _rounded(numbers: np.ndarray) -> list[float]:

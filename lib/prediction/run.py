@@ -1,4 +1,4 @@
-"""The prediction loop: read, detect, predict, draw, write.
+"""The prediction loop: read, detect, predict, track, draw, write.
 
 One thread reads ahead, another detects and predicts, and the caller's thread draws and writes.
 Results are kept if the run is interrupted.
@@ -8,7 +8,8 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from fractions import Fraction
 
 import numpy as np
 from tqdm import tqdm
@@ -17,41 +18,52 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from lib.dataset.images import read_image
 from lib.dataset.transforms import box_error
 from lib.prediction.detectors import Detector
-from lib.prediction.media import Frame, Source, Video
-from lib.prediction.output import Outputs, Recorder
+from lib.prediction.media import Frame, Source
+from lib.prediction.output import Options, Outputs, Recorder
+from lib.prediction.tracking import Tracker
+from lib.prediction.video import Video
 from lib.predictor import Person, Predictor
 from lib.utils.errors import UserError
 from lib.utils.prefetch import prefetch
+from lib.utils.text import counted, join_names
 
 log = logging.getLogger(__name__)
 
 _PREFETCHED_IMAGES = 2  # they may be large
 _PREFETCHED_FRAMES = 16
+_PREFETCHED_BYTES = 2**28
+_LOG_SECONDS = 30.0  # between two lines of progress
 
 
 class Prediction:
     """A run over images and videos, counted, also if it is interrupted.
 
-    `frames` counts images too, `skipped` the files that cannot be read.
+    `frames` counts images too; `failures` has a line per file that is not read or written in full.
     """
 
     def __init__(
-        self, predictor: Predictor, detector: Detector, plan: dict[Source, Outputs]
+        self,
+        predictor: Predictor,
+        detector: Detector,
+        plan: dict[Source, Outputs],
+        options: Options,
     ) -> None:
         self.predictor = predictor
         self.detector = detector
         self.plan = plan
-        self.frames = self.people = self.skipped = 0
+        self.options = options
+        self.frames = self.people = 0
+        self.failures: list[str] = []
         self.seconds = 0.0
         self._reported: set[str] = set()  # problems with boxes
 
     def run(self) -> None:
-        """Process the images, then the videos; UserError if nothing can be read."""
+        """Process the images, then the videos; at the end UserError if a file failed."""
         start = time.perf_counter()
         images = [source for source in self.plan if source.kind == "image"]
         try:
             if images:
-                self._process(self._read(images), len(images), _PREFETCHED_IMAGES)
+                self._process(self._read_images(images), len(images), _PREFETCHED_IMAGES)
             for source in self.plan:
                 if source.kind != "image":
                     self._run_video(source)
@@ -59,51 +71,66 @@ class Prediction:
             self.seconds = time.perf_counter() - start
         if not self.frames:
             raise UserError("no input could be read; the lines above say why")
+        if self.failures:
+            raise UserError(f"not done in full: {join_names(self.failures, limit=1)}")
 
     def summary(self) -> str:
-        """Return how many people in how many frames, how fast, and what was skipped."""
-        skipped = f", {self.skipped} files skipped" if self.skipped else ""
-        speed = f"{self.frames / self.seconds:.1f} frames/s{skipped}"
-        return f"{self.people} people in {self.frames} frames, {speed}"
+        """Return how many people in how many images or frames, and how fast."""
+        unit = "image" if all(source.kind == "image" for source in self.plan) else "frame"
+        people, frames = counted(self.people, "person", "people"), counted(self.frames, unit)
+        return f"{people} in {frames}, {self.frames / self.seconds:.1f} {unit}s/s"
 
-    def _read(self, images: Iterable[Source]) -> Iterator[Frame]:
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Report a file that cannot be read or written; the run continues after the block."""
+        try:
+            yield
+        except UserError as error:
+            line = " ".join(str(error).split())  # the name of a file may contain a line break
+            log.warning("%s", line)
+            self.failures.append(line)
+
+    def _read_images(self, images: Iterable[Source]) -> Iterator[Frame]:
         for source in images:
-            try:
-                yield Frame(read_image(source.path), source)
-            except UserError as error:
-                self._skip(error)
+            with self._reporting():
+                yield Frame(read_image(source.path, self.options.max_pixels), source)
+
+    def _read_frames(self, video: Video) -> Iterator[Frame]:
+        with self._reporting():
+            yield from video
 
     def _run_video(self, source: Source) -> None:
-        try:
-            video = Video(source)
-        except UserError as error:
-            self._skip(error)
-            return
-        with closing(video):
-            self._process(video, video.length, _PREFETCHED_FRAMES, video.frame_rate)
-
-    def _skip(self, error: UserError) -> None:
-        log.warning("%s; skipped", error)
-        self.skipped += 1
+        with self._reporting(), closing(Video(source, self.options.max_pixels)) as video:
+            depth = min(_PREFETCHED_FRAMES, 1 + _PREFETCHED_BYTES // video.frame_bytes)
+            self._process(self._read_frames(video), video.length or None, depth, video)
 
     def _process(
-        self, frames: Iterable[Frame], count: int, depth: int, frame_rate: float = 0.0
+        self, frames: Iterator[Frame], count: int | None, depth: int, video: Video | None = None
     ) -> None:
-        """Predict and record `count` frames (0: unknown)."""
+        """Predict and record about `count` frames (None: unknown) of the images, or of a video."""
+        name, rate = (video.source.name, video.frame_rate) if video else ("images", Fraction(1))
+        options, skeleton = self.options, self.predictor.skeleton
+        tracker = Tracker(options.smooth) if video and (options.track or options.smooth) else None
+        start = logged = time.monotonic()
         with (
-            closing(Recorder(self.plan, self.predictor.skeleton, frame_rate)) as recorder,
+            closing(Recorder(self.plan, skeleton, options, rate, self._reporting)) as recorder,
             logging_redirect_tqdm(),
-            tqdm(total=count or None, unit="frame", disable=None, leave=False) as bar,
+            tqdm(total=count, desc=name, unit="frame", disable=None, leave=False) as bar,
             closing(prefetch(frames, depth)) as read,
             closing(prefetch(self._predict(read), depth)) as results,
         ):
-            for frame, people in results:
-                recorder.add(frame, people)
-                if not people and frame.number is None:
+            for done, (frame, people) in enumerate(results, 1):
+                recorder.add(frame, tracker(people, frame.time) if tracker else people)
+                if not people and video is None:
                     log.info("%s: no person", frame.source.path)
                 self.frames += 1
                 self.people += len(people)
                 bar.update()
+                now = time.monotonic()
+                if bar.disable and now - logged >= _LOG_SECONDS:  # there is no terminal for a bar
+                    meter = tqdm.format_meter(done, count, now - start, prefix=name, unit="frame")
+                    log.info("%s", meter)
+                    logged = now
 
     def _predict(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, list[Person]]]:
         frames, waiting = itertools.tee(frames)

@@ -61,6 +61,20 @@ def draw_person(
     return drawn
 
 
+def draw_box(image: np.ndarray, box: np.ndarray, text: str = "") -> np.ndarray:
+    """Return a copy of the image with a box (x, y, width, height), in pixels, and text in it."""
+    drawn = image.copy()
+    corners = np.array([box[:2], box[:2] + box[2:]]).clip(-_MAX_COORDINATE, _MAX_COORDINATE)
+    (left, top), (right, bottom) = np.rint(corners).astype(int).tolist()
+    width = max(1, round(0.006 * min(max(image.shape[:2]), max(box[2:]))))
+    scale = max(0.4, 0.25 * width)
+    start = (max(left, 0) + 2 * width, max(top, 0) + 2 * width + round(22 * scale))
+    for color, stroke in (((0, 0, 0), 3 * width), ((255, 255, 255), width)):
+        cv2.rectangle(drawn, (left, top), (right, bottom), color, stroke)
+        cv2.putText(drawn, text, start, cv2.FONT_HERSHEY_SIMPLEX, scale, color, stroke)
+    return drawn
+
+
 def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     """Return a row of J tiles: the image, faded, under each of the heatmaps [J, h, w].
 

@@ -1,5 +1,6 @@
 """Errors that the user can fix, shown in one line."""
 
+import io
 import logging
 import sys
 import warnings
@@ -24,11 +25,20 @@ def as_user_error(text: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{text} ({shorten(str(error)) or type(error).__name__})") from None
+        reason = shorten(getattr(error, "strerror", None) or str(error))
+        if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
+            reason = f"{error.filename}: {reason}"
+        raise UserError(f"{text} ({reason or type(error).__name__})") from None
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command: a UserError becomes one line and exit code 2, Ctrl-C exit code 130."""
+    """Run a command: a UserError becomes one line and exit code 2, Ctrl-C exit code 130.
+
+    Characters that the terminal cannot show are printed as `\\xe9`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     show = logging.getLogger(__name__).warning  # a line, without the place in a library's code
     warnings.showwarning = lambda message, *_, **__: show(shorten(str(message)))
     try:

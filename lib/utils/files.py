@@ -27,7 +27,7 @@ def atomic_write(path: str | Path, keep_previous: bool = False) -> Iterator[Path
     file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".part.{path.name}")
+    temporary = path.with_name(f".part.{path.name[-60:]}")  # a name has at most 255 bytes
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -12,7 +12,7 @@ def set_up_logging(folder: Path | None, name: str, quiet: bool = False) -> None:
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if folder is not None and not quiet:
-        handlers.append(logging.FileHandler(folder / f"{name}.log"))
+        handlers.append(logging.FileHandler(folder / f"{name}.log", errors="backslashreplace"))
     logging.basicConfig(
         level=logging.WARNING if quiet else logging.INFO,
         format="%(asctime)s %(message)s",

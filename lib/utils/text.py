@@ -20,6 +20,11 @@ def is_valid_path(text: str) -> bool:
     return not _NO_PATH.search(text) and all(len(name.encode()) <= 255 for name in names)
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: `1 person`, `2 people`; `many` is by default `one` and s."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
 def join_names(names: Sequence[str], limit: int = 3) -> str:
     """Return the first few names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

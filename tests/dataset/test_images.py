@@ -3,8 +3,10 @@
 import io
 import os
 import pickle
+import struct
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,3 +287,40 @@ def test_an_error_of_opencv_keeps_standard_error(
         decode_image(b"", "a.jpg")
     os.write(2, b"the end")
     assert capfd.readouterr().err == "the end"
+
+
+def jpeg_claiming(width: int, height: int) -> bytes:
+    """A small JPEG whose header says that it is of another size, so that its data break off."""
+    data = bytearray(encoded(RGB, "JPEG"))
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def gif_claiming(width: int, height: int) -> bytes:
+    data = encoded(RGB, "GIF")
+    return data[:6] + struct.pack("<HH", width, height) + data[10:]
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    data = encoded(RGB, "PNG")
+    header = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+@pytest.mark.parametrize("make", [jpeg_claiming, png_claiming, gif_claiming])
+def test_an_image_of_too_many_pixels_is_not_decoded(
+    make: Callable[[int, int], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "huge.img").write_bytes(make(30_000, 30_000))
+    monkeypatch.setattr(cv2, "imdecode", None)  # it would crash
+    with pytest.raises(UserError, match=r"huge\.img.*200,000,000 pixels.*DATASET\.MAX_PIXELS"):
+        read_image(tmp_path / "huge.img")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000"])
+def test_the_limit_of_pixels_holds_for_every_format(kind: str) -> None:
+    data = encoded(RGB, kind)
+    assert decode_image(data, "a", max_pixels=WIDTH * HEIGHT).shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(UserError, match="more than 4,799 pixels"):
+        decode_image(data, "a", max_pixels=WIDTH * HEIGHT - 1)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from lib.dataset import DATASETS, SKELETONS, build_dataset, build_skeleton, resolve_path
 from lib.dataset.images import decode_image
 from lib.dataset.transforms import crop_matrix, transform_points
+from lib.utils.errors import UserError
 
 
 def write(path: Path, content: Any) -> Path:
@@ -68,12 +69,23 @@ def test_joints_follow_the_image(cfg: CfgNode, root: Path) -> None:
     assert 0 < mirrored < 12
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_images_of_too_many_pixels_are_not_decoded(
+    cfg: CfgNode, split: Literal["train", "test"]
+) -> None:
+    cfg.DATASET.MAX_PIXELS = 200 * 120
+    assert build_dataset(cfg, split)[0]["image"].size
+    cfg.DATASET.MAX_PIXELS -= 1
+    with pytest.raises(UserError, match=r"0\.jpg.*DATASET\.MAX_PIXELS"):
+        build_dataset(cfg, split)[0]
+
+
 def test_training_decodes_at_the_size_that_the_crop_needs(
     cfg: CfgNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     factors = []
 
-    def spy(data: bytes, name: str, reduce: int) -> np.ndarray:
+    def spy(data: bytes, name: str, reduce: int, max_pixels: int) -> np.ndarray:
         factors.append(reduce)
         return decode_image(data, name, reduce)
 

@@ -129,9 +129,13 @@ def test_an_image_too_large_to_warp_is_subsampled(monkeypatch: pytest.MonkeyPatc
     image, size = smooth_image(120, 80), (24, 32)
     matrix = crop_matrix((60, 40), (0.15, 0.2), 20, size)
     whole = crop_image(image, matrix, size)
-    for limit in (70, 30):
-        monkeypatch.setattr(transforms, "MAX_SOURCE_SIDE", limit)
-        assert np.abs(crop_image(image, matrix, size).astype(int) - whole).mean() < 6
+    limits = {"MAX_SOURCE_SIDE": (70, 30), "MAX_SOURCE_BYTES": (image.nbytes - 1, 3000)}
+    for name, limit in [(name, limit) for name, values in limits.items() for limit in values]:
+        with monkeypatch.context() as patch:
+            patch.setattr(transforms, name, limit)
+            cropped = crop_image(image, matrix, size)
+        assert (cropped != whole).any()
+        assert np.abs(cropped.astype(int) - whole).mean() < 6
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])

@@ -2,7 +2,9 @@
 
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -473,6 +475,8 @@ def test_images_are_fitted_into_the_crop(tmp_path: Path) -> None:
     save_image(tmp_path / "a.png", image)
     save_image(tmp_path / "b.png", image[:1, :1])
     (tmp_path / "c.txt").write_text("no image")
+    with suppress(OSError):  # a file system that takes only UTF-8
+        Path(os.fsdecode(bytes(tmp_path) + b"/\xff.png")).touch()  # OpenCV crashes on such names
     crops, source = crops_of_images(cfg, tmp_path)
     assert crops.shape == (2, 48, 64, 3)
     assert "2 images" in source

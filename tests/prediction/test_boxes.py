@@ -87,13 +87,21 @@ def test_boxes_below_the_lowest_score_are_left_out(path: Path) -> None:
         ({"a.jpg": [[1, 2, 3]]}, "x, y, width, height"),
         ({"a.jpg": [["a", 2, 3, 4]]}, "x, y, width, height"),
         ({"a.jpg": [[10**400, 2, 3, 4]]}, "x, y, width, height"),
-        ('{"a.jpg": [[1, 2, 3, 4, NaN]]}', "x, y, width, height"),
+        ('{"a.jpg": [[1, 2, 3, 4, NaN]]}', "'a.jpg': `score`"),
+        ({"a.jpg": [[1, 2, 3, 4, "high"]]}, "'a.jpg': `score`"),
         ([3], "COCO"),
         ([{"image_id": 3}], "entry 0"),
         ([{"bbox": [1, 2, 3, 4]}], "image_id"),
-        ([{"bbox": [1, 2, 3, 4], "image_id": "x"}], "whole number"),
+        ([{"bbox": [1, 2, 3, 4], "image_id": 3.5}], "whole number"),
+        ([{"bbox": [1, 2, 3, 4], "image_id": ["x"]}], "whole number"),
+        ([{"bbox": None, "image_id": 3}], "x, y, width, height"),
         ([{"bbox": [1, 2, 3, 4], "file_name": 3.5}], "file_name"),
-        ([{"bbox": [1, 2, 3, 4], "image_id": 3, "score": "high"}], "entry 0"),
+        ([{"bbox": [1, 2, 3, 4], "image_id": 3, "score": "high"}], "entry 0: `score`"),
+        ([{"bbox": [1, 2, 3, 4], "image_id": 3, "score": [0.5]}], "entry 0: `score`"),
+        ([{"bbox": [1, 2, 3, 4], "image_id": 3, "category_id": 18}], "`category_id` 1"),
+        ({"annotations": [{}], "images": 3}, "`images`"),
+        ({"annotations": [{}], "categories": {"id": 1}}, "`categories`"),
+        ({"annotations": [{}]}, "entry 0"),
     ],
 )
 def test_a_malformed_file_is_a_one_line_error(path: Path, content: object, message: str) -> None:
@@ -104,6 +112,80 @@ def test_a_malformed_file_is_a_one_line_error(path: Path, content: object, messa
     assert message in line
     assert line.isprintable()
     assert len(line) < 600
+
+
+DETECTION = {"image_id": 3, "bbox": [1, 2, 3, 4]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "score"),
+    [
+        ({"score": "0.25"}, 0.25), ({"score": None}, 1), ({"score": 1}, 1), ({}, 1),
+        ({"image_id": "3", "score": 0.5}, 0.5), ({"image_id": 3.0}, 1), ({"image_id": "0003"}, 1),
+        ({"image_id": "a"}, 1), ({"image_id": "a.jpg"}, 1), ({"category_id": "1"}, 1),
+        ({"category_id": 1.0}, 1), ({"category_id": None}, 1), ({"bbox": ["1", "2", "3", 4]}, 1),
+        ({"bbox": [1, 2, 3, 4, "0.75"], "score": 0.5}, 0.75), ({"file_name": "day/a.jpg"}, 1),
+        ({"file_name": "C:\\day\\a.jpg"}, 1), ({"file_name": None, "image_id": "a"}, 1),
+    ],
+)  # fmt: skip
+def test_detections_are_read_as_tools_write_them(
+    path: Path, changes: dict[str, object], score: float
+) -> None:
+    boxes = read(path, [DETECTION | changes])
+    found = [boxes.boxes_of(name) for name in ("a.jpg", "003.jpg")]
+    np.testing.assert_array_equal(np.concatenate(found), [[1, 2, 3, 4, score]])
+
+
+def test_a_bare_name_must_be_of_one_image(path: Path) -> None:
+    boxes = read(path, {"x/a.jpg": [[1, 2, 3, 4]], "y/a.jpg": [[1, 2, 3, 4]], "y/b.jpg": [[5] * 4]})
+    assert len(boxes.boxes_of("a.jpg")) == len(boxes.boxes_of("z/a.jpg")) == 0
+    assert len(boxes.boxes_of("b.jpg")) == len(boxes.boxes_of("z/b.jpg")) == 1
+
+
+def test_categories_may_count_from_0(path: Path) -> None:
+    entries = [
+        DETECTION | {"image_id": image_id, "category_id": image_id % 2} for image_id in (4, 5)
+    ]
+    boxes = read(path, entries)
+    assert (len(boxes.boxes_of("4.jpg")), len(boxes.boxes_of("5.jpg"))) == (1, 0)
+    boxes = read(path, entries[1:])
+    assert len(boxes.boxes_of("5.jpg")) == 1
+
+
+@pytest.mark.parametrize(
+    ("categories", "person"),
+    [
+        ([{"id": 1, "name": "person"}], 1), ([{"id": 7, "name": "rider"}], 7),
+        ([{"id": 1, "name": "dog"}, {"id": "2", "name": "person"}], 2),
+        ([{"id": 0, "name": "person"}, {"id": 1, "name": "car"}], 0),
+    ],
+)  # fmt: skip
+def test_annotation_of_coco_gives_boxes(
+    path: Path, categories: list[dict[str, object]], person: int
+) -> None:
+    annotations = [
+        {"image_id": 9, "category_id": person, "bbox": [1, 2, 3, 4], "keypoints": [0] * 51},
+        {"image_id": 9, "category_id": person, "bbox": [5, 6, 7, 8], "iscrowd": 1},
+        {"image_id": 9, "category_id": person + 1, "bbox": [9, 9, 9, 9]},
+    ]
+    images = [{"id": 9, "file_name": "val/a.jpg"}, {"id": 10, "file_name": "val/b.jpg"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    boxes = read(path, {"info": {"year": 2017}, **content})
+    for name in ("val/a.jpg", "a.jpg"):
+        np.testing.assert_array_equal(boxes.boxes_of(name), [[1, 2, 3, 4, 1]])
+    assert boxes.image_id("a.jpg") == 9
+    boxes.check(["b.jpg"])  # known, without people
+    assert len(boxes.boxes_of("b.jpg")) == 0
+
+
+def test_real_annotation_gives_boxes(shared: Path) -> None:
+    file = shared / "data/coco/annotations/person_keypoints_val2017.json"
+    content = json.loads(file.read_text())
+    boxes = read_boxes(file)
+    image = content["images"][0]
+    people = [e for e in content["annotations"] if e["image_id"] == image["id"]]
+    expected = [[*e["bbox"], 1] for e in people if not e["iscrowd"]]
+    np.testing.assert_allclose(boxes.boxes_of(image["file_name"]), expected)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

@@ -1,79 +1,12 @@
-"""Videos, intact and damaged; files, folders and patterns as inputs."""
+"""Files, folders and patterns as inputs."""
 
+import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from lib.prediction.media import Source, Video, find_sources, silence_codecs, video_writer
+from lib.prediction.media import find_sources
 from lib.utils.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    silence_codecs()
-
-
-def write_video(path: Path, images: np.ndarray) -> Path:
-    with video_writer(path, 12.5, (64, 48)) as write:
-        for frame in images:
-            write(frame)
-    return path
-
-
-def gray_frames(count: int = 20) -> np.ndarray:
-    return (
-        np.zeros((count, 48, 64, 3), np.uint8)
-        + np.arange(count, dtype=np.uint8)[:, None, None, None]
-    )
-
-
-def video(path: Path) -> Video:
-    return Video(Source("video", str(path), path.name))
-
-
-def test_a_video_is_read_as_it_was_written(tmp_path: Path) -> None:
-    images = np.stack([np.full((48, 64, 3), (200, 120, 10 * n), np.uint8) for n in range(20)])
-    opened = video(write_video(tmp_path / "new/clip.mp4", images))
-    assert opened.frame_rate == pytest.approx(12.5)
-    assert opened.length == 20
-    frames = list(opened)
-    opened.close()
-    assert [frame.number for frame in frames] == list(range(20))
-    decoded = np.stack([frame.image for frame in frames]).astype(int)
-    assert np.abs(decoded - images).mean(axis=(1, 2, 3)).max() < 6
-
-
-def test_a_damaged_video_is_read_as_far_as_possible(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), np.uint8)
-    path = write_video(tmp_path / "clip.mp4", noise)
-    content = bytearray(path.read_bytes())
-    half = len(content) // 2
-    content[half : half + len(content) // 3] = bytes(len(content) // 3)
-    path.write_bytes(content)
-    frames = list(video(path))
-    assert 5 < len(frames) < 30
-    assert caplog.messages == [f"{path}: decoded only {len(frames)} of 30 frames"]
-
-
-@pytest.mark.parametrize("content", [b"", b"no video", None])
-def test_an_undecodable_video_is_an_error(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "clip.mp4"
-    if content is None:  # without its index, which is at the end
-        content = write_video(path, gray_frames()).read_bytes()[:1000]
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"clip\.mp4"):
-        video(path)
-
-
-def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "clip.none", tmp_path / "file/clip.mp4"):
-        with pytest.raises(UserError, match="cannot write"):
-            write_video(path, gray_frames())
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.fixture
@@ -106,6 +39,31 @@ def test_an_input_without_images_is_an_error(folder: Path, name: str) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match="--input"):
         find_sources([str(folder), str(folder / name)])
+
+
+def test_folders_in_a_folder_are_searched_on_request(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out/a.png").touch()
+    sources = find_sources([str(folder)], recursive=True, exclude=folder / "out")
+    assert [source.name for source in sources] == [
+        "a.png", "b.JPG", "c.mp4", "sub/d.jpg", "x[1].jpg",
+    ]  # fmt: skip
+    (folder / "deep/sub").mkdir(parents=True)
+    (folder / "deep/sub/e.jpg").touch()
+    with pytest.raises(UserError, match="--recursive"):
+        find_sources([str(folder / "deep")])
+    assert [source.name for source in find_sources([str(folder / "deep")], True)] == ["sub/e.jpg"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="its file names are bytes")
+def test_names_that_are_not_utf8_are_printable(tmp_path: Path) -> None:
+    try:
+        Path(os.fsdecode(bytes(tmp_path) + b"/\xff\xe9.jpg")).touch()
+    except OSError:
+        pytest.skip("a file system that takes only UTF-8")
+    (source,) = find_sources([str(tmp_path)])
+    assert source.name == r"\xff\xe9.jpg"
+    assert os.path.exists(source.path)
 
 
 def test_repeated_files_are_read_once(folder: Path) -> None:

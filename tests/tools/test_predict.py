@@ -2,20 +2,26 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 from desk import ROOT, Desk, Outcome
 
 from lib.dataset.images import read_image
-from lib.prediction import output
-from lib.prediction.media import Source, Video, video_writer
+from lib.prediction import output, run
+from lib.prediction.media import Source
+from lib.prediction.video import Video, video_writer
 from lib.predictor import Predictor
 
 
@@ -46,9 +52,9 @@ def noise(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
 
 
 def make_video(path: Path, count: int = 7) -> Path:
-    with video_writer(path, 10, (64, 48)) as write:
+    with video_writer(path, Fraction(10)) as write:
         for index in range(count):
-            write(noise(index))
+            write(noise(index), index / 10)
     return path
 
 
@@ -67,6 +73,11 @@ def written(desk: Desk) -> list[str]:
     return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
 
 
+def times_of(desk: Desk, name: str) -> list[float]:
+    """The times of the frames of a written video."""
+    return [frame.time for frame in Video(Source("video", str(desk.folder / "out" / name), name))]
+
+
 def boxes_file(desk: Desk, content: object) -> Path:
     path = desk.folder / "boxes.json"
     path.write_text(json.dumps(content))
@@ -76,8 +87,8 @@ def boxes_file(desk: Desk, content: object) -> Path:
 def test_a_folder_gives_images_and_keypoints(desk: Desk, weights: Path, photos: Path) -> None:
     outcome = predict(desk, photos)
     assert outcome.code == 0, outcome.err
-    assert "3 people in 3 frames" in outcome.out
-    assert "frames/s" in outcome.out
+    assert "3 people in 3 images" in outcome.out
+    assert "images/s" in outcome.out
     assert outcome.err.count("whole image") == 1
     assert written(desk) == ["a.jpg", "b.png", "c.jpg", "keypoints.json"]
     assert (cv2.imread(str(desk.folder / "out/b.png")) != noise(1)).any()  # a person is drawn
@@ -86,6 +97,7 @@ def test_a_folder_gives_images_and_keypoints(desk: Desk, weights: Path, photos: 
         assert entry["image_id"] == index
         assert entry["category_id"] == 1
         assert entry["bbox"] == [0, 0, 64, 48]
+        assert entry["keypoint_names"] == list(predictor.skeleton.names)
         (person,) = predictor(read_image(photos / entry["file_name"]))
         numbers = np.reshape(entry["keypoints"], (16, 3))
         np.testing.assert_allclose(numbers[:, :2], person.joints, atol=0.02)
@@ -118,17 +130,18 @@ def test_boxes_choose_the_people_and_bad_ones_are_ignored(
 
 
 def test_a_video_gives_a_video_and_keypoints_of_each_frame(desk: Desk, weights: Path) -> None:
-    clip = make_video(desk.folder / "clip.avi")
-    boxes = boxes_file(desk, {"clip.avi": [[5, 5, 20, 30], [5, 5, 0, 0]]})
+    clip = make_video(desk.folder / "clip.mkv")
+    boxes = boxes_file(desk, {"clip.mkv": [[5, 5, 20, 30], [5, 5, 0, 0]]})
     outcome = predict(desk, clip, "--boxes", boxes, "TEST.BATCH_SIZE_PER_GPU", 3)
     assert outcome.code == 0, outcome.err
     assert "7 people in 7 frames" in outcome.out
     assert outcome.err.count("is smaller") == 1  # not once a frame
     assert written(desk) == ["clip.json", "clip.mp4"]
-    assert [entry["image_id"] for entry in keypoints(desk, "clip.json")] == list(range(7))
-    drawn = Video(Source("video", str(desk.folder / "out/clip.mp4"), "clip"))
-    assert drawn.frame_rate == pytest.approx(10)
-    assert len(list(drawn)) == 7
+    entries = keypoints(desk, "clip.json")
+    assert [entry["image_id"] for entry in entries] == list(range(7))
+    assert [entry["time"] for entry in entries] == pytest.approx([n / 10 for n in range(7)])
+    assert "track_id" not in entries[0]
+    assert times_of(desk, "clip.mp4") == pytest.approx([n / 10 for n in range(7)])
 
 
 def test_only_the_chosen_outputs_are_written(desk: Desk, weights: Path, photos: Path) -> None:
@@ -165,11 +178,10 @@ def test_damaged_files_get_a_line_each_and_the_rest_is_processed(
     for name, content in DAMAGED.items():
         (photos / name).write_bytes(content)
     outcome = predict(desk, photos)
-    assert outcome.code == 0, outcome.err
+    outcome.fails_with("and 3 more")
     assert "3 people in 3 frames" in outcome.out
-    assert "4 files skipped" in outcome.out
     for name in DAMAGED:
-        assert sum(name in line for line in outcome.err.splitlines()) == 1
+        assert sum(name in line for line in outcome.err.splitlines()[:-1]) == 1
     assert len(keypoints(desk)) == 3
 
 
@@ -188,7 +200,7 @@ def test_images_of_extreme_sizes_are_processed(desk: Desk, weights: Path, photos
         cv2.imwrite(str(photos / name), noise(0, *shape))
     outcome = predict(desk, photos)
     assert outcome.code == 0, outcome.err
-    assert "6 people in 6 frames" in outcome.out
+    assert "6 people in 6 images" in outcome.out
     assert cv2.imread(str(desk.folder / "out/wide.png")).shape == (20, 20_000, 3)
 
 
@@ -247,7 +259,7 @@ def test_image_ids_of_detections_are_kept(desk: Desk, weights: Path, photos: Pat
 def test_an_interrupted_video_is_kept_as_far_as_it_is_done(
     desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    clip = make_video(desk.folder / "clip.avi", 30)
+    clip = make_video(desk.folder / "clip.mkv", 30)
     draw, done = output.draw_person, []
 
     def draw_some(*arguments: object) -> np.ndarray:
@@ -264,13 +276,12 @@ def test_an_interrupted_video_is_kept_as_far_as_it_is_done(
     else:
         with pytest.raises(error):
             predict(desk, clip)
-    drawn = Video(Source("video", str(desk.folder / "out/clip.mp4"), "clip"))
-    assert len(list(drawn)) == 5
+    assert len(times_of(desk, "clip.mp4")) == 5
     assert len(keypoints(desk, "clip.json")) == 5
 
 
 def test_sigterm_keeps_what_is_done(desk: Desk, weights: Path) -> None:
-    clip = make_video(desk.folder / "clip.avi", 600)
+    clip = make_video(desk.folder / "clip.mkv", 600)
     out = ("--out", desk.folder / "out", "--detector", "whole")
     words = desk.words("--input", clip, *out, "TEST.MODEL_FILE", weights)
     command = [sys.executable, str(ROOT / "tools/predict.py"), *words]
@@ -284,7 +295,137 @@ def test_sigterm_keeps_what_is_done(desk: Desk, weights: Path) -> None:
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert written(desk) == ["clip.json", "clip.mp4"]
-    drawn = list(Video(Source("video", str(desk.folder / "out/clip.mp4"), "clip")))
+    drawn = times_of(desk, "clip.mp4")
     assert 0 < len(drawn) < 600
     count = int(out.split(" frames")[0].rpartition(" ")[2])
     assert 0 <= len(drawn) - count <= 1  # the signal may arrive between writing and counting
+
+
+def test_boxes_and_scores_choose_what_is_drawn(desk: Desk, weights: Path, photos: Path) -> None:
+    boxes = boxes_file(desk, {"b.png": [[10, 10, 40, 30]]})
+    words = (photos / "b.png", "--boxes", boxes, "--kpt-thr", 2)  # no joint is that certain
+    assert predict(desk, *words).code == 0
+    assert (read_image(desk.folder / "out/b.png") == read_image(photos / "b.png")).all()
+    assert predict(desk, *words, "--draw-bbox").code == 0
+    drawn = read_image(desk.folder / "out/b.png") != read_image(photos / "b.png")
+    assert drawn[10, 10:50].any(axis=-1).mean() > 0.9
+    assert not drawn[20:35, 20:40].any()
+
+
+def test_people_in_videos_are_tracked_and_smoothed(desk: Desk, weights: Path) -> None:
+    clip = make_video(desk.folder / "clip.mkv")
+    boxes = [  # two people, whose order changes
+        {"file_name": "clip.mkv", "image_id": frame, "bbox": [40 * ((frame + i) % 2), 5, 20, 30]}
+        for frame in range(7) for i in (0, 1)
+    ]  # fmt: skip
+    joints = {}
+    for words in ((), ("--track",), ("--smooth", "--draw-bbox")):
+        outcome = predict(desk, clip, "--boxes", boxes_file(desk, boxes), *words)
+        assert outcome.code == 0, outcome.err
+        entries = keypoints(desk, "clip.json")
+        assert len(entries) == 14
+        if words:
+            assert {(entry["bbox"][0], entry["track_id"]) for entry in entries} == {(0, 1), (40, 2)}
+        joints[words] = np.array([entry["keypoints"] for entry in entries])
+    plain, tracked, smooth = joints.values()
+    np.testing.assert_array_equal(tracked, plain)
+    steps = [np.abs(np.diff(some[::2], axis=0)).mean() for some in (plain, smooth)]
+    assert (plain[:2] == smooth[:2]).all()
+    assert (plain[2:] != smooth[2:]).any()
+    assert all(np.isfinite(steps))
+
+
+def test_folders_in_a_folder_are_predicted_on_request(
+    desk: Desk, weights: Path, photos: Path
+) -> None:
+    (photos / "day").mkdir()
+    (photos / "c.jpg").rename(photos / "day/c.jpg")
+    for _ in range(2):  # the results in the folder are no input
+        out = ("--out", photos / "out", "--recursive")
+        outcome = predict(desk, photos, *out)
+        assert "3 people in 3 images" in outcome.out
+    assert (photos / "out/day/c.jpg").exists()
+
+
+def test_a_video_that_cannot_be_written_keeps_its_keypoints(desk: Desk, weights: Path) -> None:
+    wide = desk.folder / "a.mov"
+    with av.open(str(wide), "w") as container:  # too wide for H.264 and MPEG-4
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 20_000, 16, "yuvj420p"
+        for index in range(3):
+            image = av.VideoFrame.from_ndarray(noise(index, 16, 20_000), "rgb24")
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    outcome = predict(desk, wide, "--input", make_video(desk.folder / "b.mkv", 2))
+    outcome.fails_with("cannot encode 20000×16 pixels")
+    assert outcome.err.count("a.mp4") == 2  # a line when it happens, and the last one
+    assert written(desk) == ["a.json", "b.json", "b.mp4"]
+    assert len(keypoints(desk, "a.json")) == 3
+
+
+def test_progress_is_logged_without_a_terminal(
+    desk: Desk, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_LOG_SECONDS", 0)
+    outcome = predict(desk, make_video(desk.folder / "clip.mkv", 4))
+    assert outcome.code == 0, outcome.err
+    for done in range(1, 5):
+        assert re.search(rf"clip\.mkv: .*{done}/4 \[\d\d:\d\d<", outcome.err)
+
+
+def test_images_and_frames_of_too_many_pixels_are_skipped(
+    desk: Desk, weights: Path, photos: Path
+) -> None:
+    make_video(photos / "clip.mkv", 2)
+    cv2.imwrite(str(photos / "large.png"), noise(0, 200, 300))
+    outcome = predict(desk, photos, "DATASET.MAX_PIXELS", 50_000)
+    outcome.fails_with("DATASET.MAX_PIXELS")
+    assert "large.png" in outcome.err
+    assert "5 people in 5 frames" in outcome.out
+    assert predict(desk, photos, "DATASET.MAX_PIXELS", 60_000).code == 0
+
+
+ODD_NAMES = (
+    b"caf\xe9.jpg", b"\xff\xfe.png", "日本 語.jpg".encode(), b"2024-05-01 10:30:12.jpg",
+    b"new\nline.jpg", b"-dash.jpg", b"%03d.jpg", b"a'b\"c.jpg", b"x[1].jpg", b"LOUD.JPEG",
+    b"n" * 250 + b".jpg", b"back\\slash.jpg",
+)  # fmt: skip
+ODD_VIDEOS = (b"clip\xff.mkv", b"a:b.mkv", "電影.mkv".encode(), b"http:x.mkv", b"v\nw.mkv")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow fewer names")
+def test_a_folder_of_odd_files_is_done_as_far_as_possible(
+    desk: Desk, weights: Path, shared: Path
+) -> None:
+    folder = bytes(desk.folder / "odd")
+    os.mkdir(folder)
+    jpeg, clip = cv2.imencode(".jpg", noise(0))[1].tobytes(), make_video(desk.folder / "c.mkv", 20)
+    half = clip.stat().st_size // 2
+    good = dict.fromkeys(ODD_NAMES, jpeg)
+    good |= {name: clip.read_bytes() for name in ODD_VIDEOS}
+    good |= {b"one.gif": cv2.imencode(".png", noise(1, 1, 1))[1].tobytes()}
+    bad = {os.fsencode(f"bad-{name}"): content for name, content in DAMAGED.items()}
+    bad |= {
+        b"bad\xff.jpg": b"no image", b"bad\xff.mp4": b"no video", b"bad\n.png": b"",
+        b"bad-name.mp4": jpeg[:300], b"bad-empty.mkv": b"", b"bad-image.avi": b"RIFF",
+        b"bad-half.mkv": clip.read_bytes()[:half], b"bad-text.tif": "é".encode("latin-1"),
+    }  # fmt: skip
+    for name, content in (good | bad).items():
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(content)
+    os.mkdir(os.path.join(folder, b"folder.jpg"))
+    os.symlink("nowhere", os.path.join(folder, b"link.jpg"))
+    for path in sorted((shared / "data/videos").iterdir()):
+        shutil.copy(path, os.fsdecode(folder))
+    outcome = predict(desk, os.fsdecode(folder))
+    outcome.fails_with("not done in full")
+    assert "Traceback" not in outcome.err
+    lines = [line for line in outcome.err.splitlines()[:-1] if "bad" in line]
+    assert len(lines) == len(bad)
+    entries = keypoints(desk)
+    assert len(entries) == len(ODD_NAMES) + 1
+    videos = len(ODD_VIDEOS) + len(list((shared / "data/videos").iterdir())) + 1  # also the half
+    suffixes = Counter(Path(name).suffix for name in written(desk))
+    assert suffixes[".mp4"] == suffixes[".json"] - 1 == videos
+    assert sum(suffixes.values()) == 2 * videos + 1 + len(entries)
+    assert all(name.encode() for name in written(desk))

@@ -36,6 +36,18 @@ def center_of(drawn: np.ndarray) -> np.ndarray:
     return np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
 
 
+def test_a_box_is_drawn_with_its_text_inside_the_image() -> None:
+    original, box = image(), np.array([10.0, 20, 50, 30])
+    drawn = changed(drawing.draw_box(original, box))
+    assert drawn[20, 10:60].all()
+    assert drawn[20:50, 60].all()
+    assert not drawn[30:40, 20:50].any()
+    assert not changed(original).any()
+    assert changed(drawing.draw_box(original, box, "7")).sum() > drawn.sum()
+    far = np.array([-1e9, -1e9, 2e9, 2e9])
+    assert drawing.draw_box(original, far, "12").shape == original.shape
+
+
 def test_draw_person_works_on_a_copy() -> None:
     original, joints, scores = image(), JOINTS.copy(), np.ones(5)
     for array in (original, joints, scores):

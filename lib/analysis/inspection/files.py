@@ -32,7 +32,7 @@ def inspect_checkpoint(
     model = build_model(cfg)
     if not isinstance(model, TokenPose):
         raise config_error(cfg, "MODEL.NAME", "this network has no attention to inspect")
-    pixels = read_image(image)
+    pixels = read_image(image, cfg.DATASET.MAX_PIXELS)
     load_weights(model, session.model_file)
     model.to(session.distributed.device).to(memory_format=torch.channels_last)
     result = inspect(cfg, model, pixels, box)

@@ -1,0 +1,41 @@
+"""Commands end with one line, on terminals of any encoding."""
+
+import io
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib.utils.errors import run_command
+from lib.utils.logging import set_up_logging
+
+NAME = "\u00e9\u4eba\udcff"  # Latin, Chinese, and a byte of a file name that is not UTF-8
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_of_another_encoding_gets_what_it_can_show(
+    monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    run_command(lambda: print(NAME))  # noqa: T201
+    stream.seek(0)
+    assert stream.read() == NAME.encode(encoding, "backslashreplace").decode(encoding) + "\n"
+
+
+def test_the_log_takes_every_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    def command() -> None:
+        set_up_logging(tmp_path, "test")
+        logging.getLogger("lib").info("%s", NAME)
+
+    try:
+        run_command(command)
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    assert r"\udcff" in (tmp_path / "test.log").read_text()
+    assert "Traceback" not in capsys.readouterr().err
