@@ -26,22 +26,21 @@ def main() -> None:
     """Print one table, or the figures that a flag selects."""
     parser = command_parser(__doc__)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--growth", action="store_true", help="time against visual tokens")
-    mode.add_argument("--data", action="store_true", help="the loader against bare decoding")
-    mode.add_argument("--decode", action="store_true", help="heatmaps to joints")
-    parser.add_argument("--batch", type=comma_list(positive), default=[1, 16], metavar="N[,N ...]")
-    parser.add_argument(
-        "--train-batch", type=comma_list(positive), default=[8], metavar="N[,N ...]"
-    )
-    for name, known, default in (
-        ("precision", PRECISIONS, ["fp32", "bf16"]),
-        ("runtime", RUNTIMES, ["eager"]),
+    mode.add_argument("--growth", action="store_true", help="time by number of visual tokens")
+    mode.add_argument("--data", action="store_true", help="speed of the data loader")
+    mode.add_argument("--decode", action="store_true", help="time from heatmaps to joints")
+    add, sizes = parser.add_argument, comma_list(positive)
+    for name, parse, values, about, default in (
+        ("batch", sizes, ["N", "..."], "batch sizes of inference", "1,16"),
+        ("train-batch", sizes, ["N", "..."], "batch sizes of training", "8"),
+        ("precision", comma_list(str, PRECISIONS), PRECISIONS, "of inference", "fp32,bf16"),
+        ("runtime", comma_list(str, RUNTIMES), RUNTIMES, "of inference", "eager"),
     ):
-        words = comma_list(str, known)
-        parser.add_argument(f"--{name}", type=words, default=default, metavar=",".join(known))
-    parser.add_argument("--no-training", action="store_true", help="inference only")
-    parser.add_argument("--rounds", type=positive, default=9, help="runs of each task")
-    parser.add_argument("--plot", metavar="FILE", help="with --growth: also draw it to this PNG")
+        text = f"{about}; default: {default}"
+        add(f"--{name}", type=parse, default=default, metavar=",".join(values), help=text)
+    add("--no-training", action="store_true", help="measure inference only")
+    add("--rounds", type=positive, default=9, metavar="N", help="runs of each task; default: 9")
+    add("--plot", metavar="FILE", help="with --growth: also draw it to this PNG file")
     arguments = parser.parse_intermixed_args()
     if arguments.plot and not arguments.growth:
         parser.error("--plot needs --growth")

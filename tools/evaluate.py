@@ -10,9 +10,10 @@ from lib.utils.errors import run_command
 def main() -> None:
     """Print the table of scores, and write them to --json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gt", required=True, help="annotation, as annot/gt_valid.mat")
-    parser.add_argument("--pred", required=True, help="predictions, as tools/test.py writes them")
-    parser.add_argument("--json", help="also write the scores to this file")
+    add = parser.add_argument
+    add("--gt", required=True, metavar="FILE", help="annotation, such as annot/gt_valid.mat")
+    add("--pred", required=True, metavar="FILE", help="pred.mat, as tools/test.py writes it")
+    add("--json", metavar="FILE", help="file to write the scores to; default: none")
     arguments = parser.parse_args()
 
     gt = load_gt(arguments.gt)

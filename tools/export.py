@@ -17,9 +17,10 @@ def main() -> None:
     parser = command_parser(__doc__)
     add = parser.add_argument
     add("--format", choices=SUFFIXES, default="onnx",
-        help="default: onnx; weights: a .safetensors file of fp16 weights")  # fmt: skip
-    add("--decode", action="store_true", help="also give joints and scores")
-    add("--out", metavar="FILE", help="default: next to the checkpoint")
+        help="default: onnx; weights is a .safetensors file of fp16 weights")  # fmt: skip
+    add("--decode", action="store_true",
+        help="the file gives joints and scores, too; default: heatmaps only")  # fmt: skip
+    add("--out", metavar="FILE", help="file to write; default: next to the checkpoint")
     add("--images", type=Path, metavar="FILE|FOLDER",
         help="images to check on; default: the first people of DATASET.TEST_SET")  # fmt: skip
     arguments = parser.parse_intermixed_args()

@@ -15,9 +15,9 @@ def main() -> None:
     """Inspect the network on one person and write the page."""
     parser = command_parser(__doc__)
     add = parser.add_argument
-    add("--input", required=True, metavar="IMAGE", help="the image file")
+    add("--input", required=True, metavar="IMAGE", help="image file to inspect the network on")
     add("--box", type=comma_list(float), metavar="X,Y,W,H",
-        help="the person in pixels, as --box=-5,0,90,200; default: the whole image")  # fmt: skip
+        help="box of the person, such as --box=-5,0,90,200; default: the whole image")  # fmt: skip
     add("--out", type=Path, metavar="DIR",
         help="output folder; default: <the run's folder>/inspect/<name of the image>")  # fmt: skip
     arguments = parser.parse_intermixed_args()

@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--min-score", type=float, metavar="S",
         help="ignore boxes with a lower score; default: "
         + ", ".join(f"{score} for {name}" for name, score in MIN_SCORES.items()))  # fmt: skip
-    add("--track", action="store_true", help="give people in videos track ids")
+    add("--track", action="store_true", help="give each person in a video a track id")
     add("--smooth", action="store_true",
         help="smooth joints in videos over time (One-Euro filter); implies --track")  # fmt: skip
     add("--write", type=comma_list(str, WRITES), metavar=",".join(WRITES),

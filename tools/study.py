@@ -10,6 +10,7 @@ from lib.analysis.study.definition import load_study
 from lib.analysis.study.report import write_report
 from lib.analysis.study.run import run_study
 from lib.core.session import open_session
+from lib.utils.arguments import OPTS_HELP
 from lib.utils.errors import UserError, run_command
 
 
@@ -18,11 +19,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True, metavar="FILE", help="YAML file of the study")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--report", action="store_true", help="only write the report")
+    mode.add_argument("--report", action="store_true", help="train nothing")
     mode.add_argument(
-        "--only", action="append", metavar="NAME", help="run only this variant; repeatable"
+        "--only", action="append", metavar="NAME", help="run this variant; repeatable; default: all"
     )
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help=OPTS_HELP)
     arguments = parser.parse_intermixed_args()
     study = load_study(arguments.study)
     with open_session(study.cfg, arguments.opts, "study", run=study.path.stem) as session:

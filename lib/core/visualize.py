@@ -1,5 +1,7 @@
 """Images of training batches and of predictions."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from yacs.config import CfgNode
 
@@ -39,14 +41,15 @@ def debug_images(cfg: CfgNode, result: StepResult, skeleton: Skeleton) -> dict[s
 
 
 def contact_sheet(
-    dataset: PoseDataset, predictions: Predictions, max_people: int = 24
+    dataset: PoseDataset, predictions: Predictions, people: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Draw the first people of a data set as pairs of crops: annotation, then prediction.
+    """Draw people of a data set as pairs of crops: annotation, then prediction.
 
-    uint8 [H, W, 3], RGB. Without annotation the first crop of a pair has no joints.
+    uint8 [H, W, 3], RGB. `people` are their indices; default: the first 24. Without annotation the
+    first crop of a pair has no joints.
     """
     pairs = []
-    for index in range(min(max_people, len(dataset))):
+    for index in range(min(24, len(dataset))) if people is None else people:
         sample = dataset[index]
         image = _rgb(sample["image"], dataset.color_rgb)
         matrix = crop_matrix(sample["center"], sample["scale"], 0.0, image.shape[1::-1])

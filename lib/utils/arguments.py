@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 _DIRECTORIES = {"--modelDir": "OUTPUT_DIR", "--logDir": "LOG_DIR", "--dataDir": "DATA_DIR"}
+OPTS_HELP = "keys of the configuration and their new values, such as TRAIN.LR 0.001"
 
 
 def command_parser(description: str, default: str = "") -> argparse.ArgumentParser:
@@ -15,11 +16,11 @@ def command_parser(description: str, default: str = "") -> argparse.ArgumentPars
     says what is used without `--cfg`, which is otherwise required.
     """
     parser = argparse.ArgumentParser(description=description)
-    about = "the YAML configuration" + (f"; default: {default}" if default else "")
+    about = "YAML file of the configuration" + (f"; default: {default}" if default else "")
     parser.add_argument("--cfg", required=not default, metavar="FILE", help=about)
     for option, key in _DIRECTORIES.items():
-        parser.add_argument(option, dest=key, metavar="DIR", help=f"replaces {key}")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override keys")
+        parser.add_argument(option, dest=key, metavar="DIR", help=f"replaces the key {key}")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help=OPTS_HELP)
     return parser
 
 
@@ -38,14 +39,11 @@ def release_parser(description: str, mat: str, out: str) -> argparse.ArgumentPar
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--mat", type=Path, required=True, help=f"annotation file of the release, {mat}")
-    add("--images", type=Path, required=True, help="folder of the images, or a .zip of them")
+    add("--images", type=Path, required=True, help="folder of the images, or a .zip")
     add("--out", type=Path, required=True, help=f"folder to write, such as {out}")
-    add(
-        "--valid",
-        type=Path,
-        help="valid.json with the people to validate on; default: random",
-    )
-    add("--overwrite", action="store_true", help="replace existing annotation in --out")
+    text = "valid.json with the people to validate on; default: chosen here, always the same ones"
+    add("--valid", type=Path, help=text)
+    add("--overwrite", action="store_true", help="replace annotation in --out; otherwise an error")
     return parser
 
 
