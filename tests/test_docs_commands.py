@@ -419,6 +419,7 @@ def test_programs_for_onnx_predict_as_the_predictor(
         subprocess.run(["node", "--check", "pose.mjs"], check=True)
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="no make here")
 def test_notebook_is_clean_and_has_the_commands_of_make_demo() -> None:
     notebook = json.loads((ROOT / "docs/demo.ipynb").read_text())
     assert notebook["nbformat"] == 4
