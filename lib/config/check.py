@@ -97,6 +97,13 @@ def ignored_of(keys: str, *reason: Any) -> list[Ignored]:
     return [Ignored(key, *reason) for key in keys.split()]
 
 
+def ignored_unless(keys: str, key: str, value: bool | str) -> list[Ignored]:
+    """Return `Ignored` for several keys, separated by spaces, that only `key = value` uses."""
+    return ignored_of(
+        keys, f"only {key} = {value} uses it", lambda cfg: value_of(cfg, key) != value
+    )
+
+
 def is_increasing(values: Sequence[int], first: int) -> bool:
     """Whether the values are strictly increasing, and none is below `first`."""
     return all(a < b for a, b in zip([first - 1, *values], values, strict=False))
@@ -115,40 +122,36 @@ def _has_layer_names(extra: CfgNode, cfg: CfgNode) -> bool:
     return isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers)
 
 
+_PATHS = """OUTPUT_DIR LOG_DIR DATA_DIR MODEL.PRETRAINED DATASET.ROOT DATASET.TRAIN_SET
+    DATASET.TEST_SET TRAIN.CHECKPOINT TEST.MODEL_FILE"""
+_NOT_NEGATIVE = """WORKERS DATASET.SCALE_FACTOR DATASET.ROT_FACTOR DATASET.NUM_JOINTS_HALF_BODY
+    DATASET.SKIP_BAD_IMAGES DATASET.COLOR DATASET.CUTOUT TRAIN.LR_END TRAIN.WARMUP_STEPS TRAIN.WD
+    TRAIN.BEGIN_EPOCH TRAIN.CLIP_GRAD TRAIN.SKIP_NOT_FINITE TRAIN.CHECKPOINT_STEPS
+    TRAIN.CHECKPOINT_MINUTES TRAIN.BACKBONE_LR TRAIN.FROZEN_STAGES"""
+_COUNTS = """PRINT_FREQ MODEL.NUM_JOINTS TRAIN.BATCH_SIZE_PER_GPU TRAIN.ACCUMULATE
+    TEST.BATCH_SIZE_PER_GPU TEST.INTERVAL DATASET.MAX_PIXELS"""
+_POSITIVE = "MODEL.SIGMA TRAIN.LR TRAIN.LR_FACTOR TRAIN.ADAM_EPS"
+_SHARES = "DATASET.COLOR DATASET.CUTOUT DATASET.PROB_HALF_BODY TRAIN.LR_FACTOR"
+
 # In this order: a rule may rely on those before it.
 RULES: tuple[Rule, ...] = (
     *rules_of(
-        """OUTPUT_DIR LOG_DIR DATA_DIR MODEL.PRETRAINED DATASET.ROOT DATASET.TRAIN_SET
-        DATASET.TEST_SET TRAIN.CHECKPOINT TEST.MODEL_FILE""",
+        _PATHS,
         "be a path: no control characters, names of at most 255 bytes",
         lambda path, cfg: is_valid_path(path),
     ),
+    *rules_of(_NOT_NEGATIVE, "be 0 or more", lambda value, cfg: value >= 0),
+    *rules_of(_COUNTS, "be 1 or more", lambda value, cfg: value >= 1),
+    *rules_of(_POSITIVE, "be greater than 0", lambda value, cfg: value > 0),
+    *rules_of(_SHARES, "be at most 1", lambda value, cfg: value <= 1),
+    Rule("DATASET.SCALE_FACTOR", "be less than 1", lambda factor, cfg: factor < 1),
+    Rule("SEED", "lie between 0 and 2^32 - 1", lambda seed, cfg: 0 <= seed < 2**32),
     Rule(
         "GPUS",
         "be one or more different numbers of devices, from 0 on",
         lambda gpus, cfg: len(gpus) == len(set(gpus)) and min(gpus, default=-1) >= 0,
     ),
-    *rules_of(
-        """WORKERS DATASET.SCALE_FACTOR DATASET.ROT_FACTOR
-        DATASET.NUM_JOINTS_HALF_BODY TRAIN.LR_END TRAIN.WARMUP_STEPS TRAIN.WD TRAIN.BEGIN_EPOCH
-        TRAIN.CLIP_GRAD TRAIN.SKIP_NOT_FINITE TRAIN.CHECKPOINT_STEPS TRAIN.CHECKPOINT_MINUTES
-        TRAIN.BACKBONE_LR TRAIN.FROZEN_STAGES DATASET.SKIP_BAD_IMAGES DATASET.COLOR
-        DATASET.CUTOUT""",
-        "be 0 or more",
-        lambda value, cfg: value >= 0,
-    ),
-    *rules_of(
-        """PRINT_FREQ MODEL.NUM_JOINTS TRAIN.BATCH_SIZE_PER_GPU TRAIN.ACCUMULATE
-        TEST.BATCH_SIZE_PER_GPU TEST.INTERVAL DATASET.MAX_PIXELS""",
-        "be 1 or more",
-        lambda value, cfg: value >= 1,
-    ),
-    *rules_of(
-        "MODEL.SIGMA TRAIN.LR TRAIN.LR_FACTOR TRAIN.ADAM_EPS",
-        "be greater than 0",
-        lambda value, cfg: value > 0,
-    ),
-    Rule("SEED", "lie between 0 and 2^32 - 1", lambda seed, cfg: 0 <= seed < 2**32),
+    one_of("DATASET.DATA_FORMAT", "jpg", "zip"),
     # The network's input and output
     one_of("MODEL.TARGET_TYPE", "gaussian"),
     *rules_of(
@@ -165,14 +168,6 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule("MODEL.EXTRA", "name PRETRAINED_LAYERS in a list", _has_layer_names),
-    # The data
-    one_of("DATASET.DATA_FORMAT", "jpg", "zip"),
-    *rules_of(
-        "DATASET.COLOR DATASET.CUTOUT DATASET.PROB_HALF_BODY TRAIN.LR_FACTOR",
-        "be at most 1",
-        lambda value, cfg: value <= 1,
-    ),
-    Rule("DATASET.SCALE_FACTOR", "be less than 1", lambda factor, cfg: factor < 1),
     # Training
     Rule(
         "LOSS.TOPK",
@@ -180,21 +175,14 @@ RULES: tuple[Rule, ...] = (
         lambda topk, cfg: not cfg.LOSS.USE_OHKM or 1 <= topk <= cfg.MODEL.NUM_JOINTS,
     ),
     one_of("TRAIN.PRECISION", "fp32", "bf16", "fp16"),
-    one_of("TEST.PRECISION", "fp32", "bf16", "fp16"),
     one_of("TRAIN.BATCH_NORM", "own", "sync", "frozen"),
+    one_of("TRAIN.OPTIMIZER", "adam", "adamw", "sgd"),
+    one_of("TRAIN.LR_SCHEDULER", "MultiStepLR", "CosineAnnealingLR"),
     *rules_of(
         "TRAIN.EMA_DECAY TRAIN.MOMENTUM",
         "be 0 or more and less than 1",
         lambda value, cfg: 0 <= value < 1,
     ),
-    one_of("TEST.RUNTIME", "eager", "compiled", "openvino", "onnx"),
-    Rule(
-        "TEST.PRECISION",
-        "be fp32 if TEST.RUNTIME is onnx, fp32 or bf16 if it is openvino",
-        lambda kind, cfg: (cfg.TEST.RUNTIME, kind) not in _UNSUPPORTED,
-    ),
-    one_of("TRAIN.OPTIMIZER", "adam", "adamw", "sgd"),
-    one_of("TRAIN.LR_SCHEDULER", "MultiStepLR", "CosineAnnealingLR"),
     Rule(
         "TRAIN.LR_STEP",
         "be strictly increasing, from 1 on",
@@ -211,46 +199,35 @@ RULES: tuple[Rule, ...] = (
         lambda end, cfg: end > cfg.TRAIN.BEGIN_EPOCH,
     ),
     # Testing
+    one_of("TEST.RUNTIME", "eager", "compiled", "openvino", "onnx"),
+    one_of("TEST.PRECISION", "fp32", "bf16", "fp16"),
+    Rule(
+        "TEST.PRECISION",
+        "be fp32 if TEST.RUNTIME is onnx, fp32 or bf16 if it is openvino",
+        lambda kind, cfg: (cfg.TEST.RUNTIME, kind) not in _UNSUPPORTED,
+    ),
     Rule("TEST.BLUR_KERNEL", "be odd, from 1 to 999", lambda k, cfg: 1 <= k <= 999 and k % 2 == 1),
 )
 
 
 IGNORED_KEYS: tuple[Ignored, ...] = (
-    Ignored("TRAIN.CHECKPOINT", "TRAIN.RESUME is False", lambda cfg: not cfg.TRAIN.RESUME),
+    *ignored_unless("TRAIN.CHECKPOINT", "TRAIN.RESUME", True),
     Ignored("TRAIN.ADAM_EPS", "sgd has none", lambda cfg: cfg.TRAIN.OPTIMIZER == "sgd"),
     Ignored("GPUS", "only the first is used; run torchrun for more", lambda cfg: len(cfg.GPUS) > 1),
     Ignored("RANK", "torchrun sets it"),
     Ignored("MODEL.TAG_PER_JOINT", "for bottom-up networks only"),
-    Ignored(
-        "LOSS.USE_OUTSIDE_JOINTS",
-        "LOSS.USE_TARGET_WEIGHT is false",
-        lambda cfg: not cfg.LOSS.USE_TARGET_WEIGHT,
-    ),
-    Ignored("LOSS.TOPK", "LOSS.USE_OHKM is false", lambda cfg: not cfg.LOSS.USE_OHKM),
+    *ignored_unless("LOSS.USE_OUTSIDE_JOINTS", "LOSS.USE_TARGET_WEIGHT", True),
+    *ignored_unless("LOSS.TOPK", "LOSS.USE_OHKM", True),
     Ignored("DATASET.HYBRID_JOINTS_TYPE", "older codebases named folders after it"),
     Ignored("DATASET.SELECT_DATA", "all people are used"),
     Ignored("TRAIN.GAMMA1", "no optimizer uses it"),
     Ignored("TRAIN.GAMMA2", "no optimizer uses it"),
     Ignored("TRAIN.WD", "adam has no weight decay here", lambda cfg: cfg.TRAIN.OPTIMIZER == "adam"),
-    *ignored_of(
-        "TRAIN.MOMENTUM TRAIN.NESTEROV",
-        "only sgd uses it",
-        lambda cfg: cfg.TRAIN.OPTIMIZER != "sgd",
-    ),
-    *ignored_of(
-        "TRAIN.LR_STEP TRAIN.LR_FACTOR",
-        "only MultiStepLR uses it",
-        lambda cfg: cfg.TRAIN.LR_SCHEDULER != "MultiStepLR",
-    ),
-    Ignored(
-        "TRAIN.LR_END",
-        "only CosineAnnealingLR uses it",
-        lambda cfg: cfg.TRAIN.LR_SCHEDULER != "CosineAnnealingLR",
-    ),
+    *ignored_unless("TRAIN.MOMENTUM TRAIN.NESTEROV", "TRAIN.OPTIMIZER", "sgd"),
+    *ignored_unless("TRAIN.LR_STEP TRAIN.LR_FACTOR", "TRAIN.LR_SCHEDULER", "MultiStepLR"),
+    *ignored_unless("TRAIN.LR_END", "TRAIN.LR_SCHEDULER", "CosineAnnealingLR"),
     Ignored("TEST.SHIFT_HEATMAP", "the unbiased crop needs no shift"),
-    Ignored(
-        "TEST.BLUR_KERNEL", "TEST.POST_PROCESS is false", lambda cfg: not cfg.TEST.POST_PROCESS
-    ),
+    *ignored_unless("TEST.BLUR_KERNEL", "TEST.POST_PROCESS", True),
     *ignored_of(
         """TEST.USE_GT_BBOX TEST.IMAGE_THRE TEST.NMS_THRE TEST.SOFT_NMS TEST.OKS_THRE
         TEST.IN_VIS_THRE TEST.COCO_BBOX_FILE TEST.BBOX_THRE""",

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.dataset.synthetic.pose import LEFT_ARM, LEFT_LEG, RIGHT_ARM, RIGHT_LEG, Pose
+from lib.dataset.synthetic.pose import ARM_JOINTS, LEG_JOINTS, Pose
 
 HEAD_RADII = np.array([0.35, 0.46, 0.41])  # half width, height and depth, in head lengths
 
@@ -154,10 +154,10 @@ def _limbs(pose: Pose, style: Style) -> Iterator[Part]:
         back = skull + 0.2 * pose.head[:, 2]
         hanging = thorax + pose.chest @ np.array([0, 0.1, 0.36])
         yield [([_hull((back, 0.33), (hanging, 0.26))], style.hair)]
-    yield _arm(pose.joints[RIGHT_ARM], pose.fingers[0], style, watch=False)
-    yield _arm(pose.joints[LEFT_ARM], pose.fingers[1], style, watch=True)
-    yield _leg(pose.joints[RIGHT_LEG], pose.toes[0], style)
-    yield _leg(pose.joints[LEFT_LEG], pose.toes[1], style)
+    for side in (0, 1):  # right, left; a watch on the left
+        yield _arm(pose.joints[ARM_JOINTS[side]], pose.fingers[side], style, watch=side == 1)
+    for side in (0, 1):
+        yield _leg(pose.joints[LEG_JOINTS[side]], pose.toes[side], style)
 
 
 def _arm(joints: np.ndarray, fingers: np.ndarray, style: Style, watch: bool) -> Part:

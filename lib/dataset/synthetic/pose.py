@@ -13,27 +13,19 @@ from numpy.random import Generator
 
 from lib.dataset.skeleton import MPII
 
-# Limits of each joint's angle from rest, in degrees.
+# Limits of each joint's angles from rest, in degrees, sampled in this order.
 JOINT_LIMITS = {
-    "spine_bend": (-20, 80),
-    "spine_side": (-30, 30),
-    "spine_twist": (-35, 35),
-    "neck_bend": (-30, 30),
-    "neck_side": (-25, 25),
-    "neck_turn": (-60, 60),
-    "shoulder_flexion": (-45, 170),
-    "shoulder_abduction": (-5, 170),
-    "shoulder_twist": (-80, 80),
+    "spine_bend": (-20, 80), "spine_side": (-30, 30), "spine_twist": (-35, 35),
+    "neck_bend": (-30, 30), "neck_side": (-25, 25), "neck_turn": (-60, 60),
+    "shoulder_flexion": (-45, 170), "shoulder_abduction": (-5, 170), "shoulder_twist": (-80, 80),
     "elbow": (0, 145),
-    "hip_flexion": (-25, 120),
-    "hip_abduction": (-10, 50),
-    "hip_twist": (-30, 30),
+    "hip_flexion": (-25, 120), "hip_abduction": (-10, 50), "hip_twist": (-30, 30),
     "knee": (0, 140),
     "ankle": (-25, 35),
-}
+}  # fmt: skip
 
-Angles = Mapping[str, float]  # degrees, by the names of JOINT_LIMITS
-Spread = Mapping[str, tuple[float, float]]  # mean and standard deviation of angles, likewise
+Named = Mapping[str, float]  # angles in degrees as in JOINT_LIMITS, or lengths as in BONES
+Spread = Mapping[str, tuple[float, float]]  # mean and standard deviation of angles
 
 # Typical poses of trunk, arm and legs: how often, and the angles that differ from RESTING.
 RESTING: Spread = dict.fromkeys(JOINT_LIMITS, (0, 5)) | {
@@ -47,21 +39,21 @@ TRUNKS: Sequence[tuple[float, Spread]] = (
     (0.88, {"spine_bend": (4, 8), "spine_side": (0, 6), "spine_twist": (0, 10)}),
     (0.12, {"spine_bend": (45, 18), "spine_side": (0, 10), "neck_bend": (-15, 10)}),
 )
+HAND_ON_HIP: Spread = {
+    "shoulder_flexion": (-15, 8), "shoulder_abduction": (45, 8), "shoulder_twist": (65, 10),
+    "elbow": (95, 12),
+}  # fmt: skip
 ARMS: Sequence[tuple[float, Spread]] = (
     (0.50, {"shoulder_flexion": (5, 15), "shoulder_abduction": (14, 9)}),  # hanging
     (0.08, {"shoulder_abduction": (140, 22), "elbow": (35, 30)}),  # raised
     (0.08, {"shoulder_abduction": (80, 20), "elbow": (40, 35), "shoulder_twist": (0, 50)}),
     (0.12, {"shoulder_flexion": (75, 25), "shoulder_abduction": (15, 15), "elbow": (40, 30)}),
     (0.14, {"shoulder_flexion": (15, 15), "shoulder_abduction": (12, 8), "elbow": (90, 20)}),
-    (
-        0.08,  # a hand on the hip
-        {
-            "shoulder_flexion": (-15, 8),
-            "shoulder_abduction": (45, 8),
-            "shoulder_twist": (65, 10),
-            "elbow": (95, 12),
-        },
-    ),
+    (0.08, HAND_ON_HIP),
+)
+CROUCHING: tuple[Spread, Spread] = (
+    {"hip_flexion": (95, 14), "knee": (115, 15), "hip_abduction": (20, 10)},
+    {"hip_flexion": (75, 20), "knee": (110, 15), "hip_abduction": (15, 10)},
 )
 SITTING: Spread = {"hip_flexion": (82, 10), "knee": (80, 15), "hip_abduction": (12, 8)}
 LEGS: Sequence[tuple[float, Spread, Spread]] = (  # one leg and the other, in random order
@@ -70,11 +62,7 @@ LEGS: Sequence[tuple[float, Spread, Spread]] = (  # one leg and the other, in ra
     (0.20, {"hip_flexion": (25, 10)}, {"hip_flexion": (-15, 7), "knee": (20, 14)}),  # walking
     (0.08, {"hip_flexion": (70, 18), "knee": (75, 25)}, {"hip_flexion": (-8, 8)}),  # a knee up
     (0.10, SITTING, SITTING),
-    (
-        0.08,  # crouching
-        {"hip_flexion": (95, 14), "knee": (115, 15), "hip_abduction": (20, 10)},
-        {"hip_flexion": (75, 20), "knee": (110, 15), "hip_abduction": (15, 10)},
-    ),
+    (0.08, *CROUCHING),
 )
 
 # In head lengths, as in MPII's annotation of people seen from the front.
@@ -89,9 +77,9 @@ BONES = {
     "shank": 1.55,
 }
 
-# Joints from the trunk outwards, in MPII's order.
-RIGHT_ARM, LEFT_ARM = [12, 11, 10], [13, 14, 15]
-RIGHT_LEG, LEFT_LEG = [2, 1, 0], [3, 4, 5]
+# MPII's joints of the right and the left, from the trunk outwards.
+ARM_JOINTS = [[12, 11, 10], [13, 14, 15]]
+LEG_JOINTS = [[2, 1, 0], [3, 4, 5]]
 SIDES = (-1, 1)  # the sign of x of a body's right and left
 
 
@@ -124,11 +112,7 @@ def sample_pose(rng: Generator) -> Pose:
 
 
 def build_pose(
-    bones: Mapping[str, float],
-    trunk: Angles,
-    arms: Sequence[Angles],
-    legs: Sequence[Angles],
-    turn: np.ndarray,
+    bones: Named, trunk: Named, arms: Sequence[Named], legs: Sequence[Named], turn: np.ndarray
 ) -> Pose:
     """Compute the joints from the pelvis outwards (forward kinematics).
 
@@ -139,31 +123,23 @@ def build_pose(
     head = chest @ rotation(trunk["neck_bend"], trunk["neck_turn"], trunk["neck_side"])
     thorax = -bones["trunk"] * chest[:, 1]
     upper_neck = thorax - bones["neck"] * neck[:, 1]
-    right_arm, left_arm = (
-        _arm(bones, angles, side, chest, thorax) for side, angles in zip(SIDES, arms, strict=True)
-    )
-    right_leg, left_leg = (
-        _leg(bones, angles, side, turn) for side, angles in zip(SIDES, legs, strict=True)
-    )
+    # Each [2, 4, 3]: right and left, three joints and their end.
+    reach = np.stack([_arm(bones, *arm, chest, thorax) for arm in zip(arms, SIDES, strict=True)])
+    stand = np.stack([_leg(bones, *leg, turn) for leg in zip(legs, SIDES, strict=True)])
     joints = np.zeros((MPII.num_joints, 3))
     joints[7:10] = thorax, upper_neck, upper_neck - head[:, 1]
-    joints[RIGHT_ARM], joints[LEFT_ARM] = right_arm[:3], left_arm[:3]
-    joints[RIGHT_LEG], joints[LEFT_LEG] = right_leg[:3], left_leg[:3]
-    toes = np.stack([right_leg[3], left_leg[3]])
-    return Pose(joints, toes, np.stack([right_arm[3], left_arm[3]]), chest, head)
+    joints[ARM_JOINTS], joints[LEG_JOINTS] = reach[:, :3], stand[:, :3]
+    return Pose(joints, stand[:, 3], reach[:, 3], chest, head)
 
 
 def _arm(
-    bones: Mapping[str, float], angles: Angles, side: int, chest: np.ndarray, thorax: np.ndarray
+    bones: Named, angles: Named, side: int, chest: np.ndarray, thorax: np.ndarray
 ) -> np.ndarray:
     """Return shoulder, elbow, wrist and fingertips, [4, 3]."""
+    abduction, twist = angles["shoulder_abduction"], angles["shoulder_twist"]
     # The shoulder is low if the arm hangs and high if it is raised.
-    lift = np.array([side, 0.08 - 0.002 * max(angles["shoulder_abduction"], 0), 0])
-    upper_arm = chest @ rotation(
-        -angles["shoulder_flexion"],
-        side * angles["shoulder_twist"],
-        -side * angles["shoulder_abduction"],
-    )
+    lift = np.array([side, 0.08 - 0.002 * max(abduction, 0), 0])
+    upper_arm = chest @ rotation(-angles["shoulder_flexion"], side * twist, -side * abduction)
     forearm = upper_arm @ rotation(-angles["elbow"], 0, 0)
     shoulder = thorax + bones["shoulder"] * chest @ lift / np.linalg.norm(lift)
     elbow = shoulder + bones["upper_arm"] * upper_arm[:, 1]
@@ -171,7 +147,7 @@ def _arm(
     return np.stack([shoulder, elbow, wrist, wrist + 0.32 * forearm[:, 1]])
 
 
-def _leg(bones: Mapping[str, float], angles: Angles, side: int, turn: np.ndarray) -> np.ndarray:
+def _leg(bones: Named, angles: Named, side: int, turn: np.ndarray) -> np.ndarray:
     """Return hip, knee, ankle and toes, [4, 3]."""
     thigh = turn @ rotation(
         -angles["hip_flexion"], -side * angles["hip_twist"], -side * angles["hip_abduction"]
@@ -202,7 +178,7 @@ def _sample_angles(rng: Generator, angles: Spread) -> dict[str, float]:
     return _limit({name: rng.normal(*angles.get(name, RESTING[name])) for name in JOINT_LIMITS})
 
 
-def _limit(angles: Angles) -> dict[str, float]:
+def _limit(angles: Named) -> dict[str, float]:
     """Clip angles to JOINT_LIMITS; an arm raised sideways cannot also be raised forward."""
     limited = {name: float(np.clip(angles[name], *JOINT_LIMITS[name])) for name in JOINT_LIMITS}
     reach = JOINT_LIMITS["shoulder_flexion"][1] - max(limited["shoulder_abduction"], 0)
