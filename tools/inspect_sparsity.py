@@ -5,7 +5,7 @@ Writes a page, index.html, that shows each joint's attention, what pruning keeps
 
 from pathlib import Path
 
-from lib.analysis.inspection.files import inspect_checkpoint
+from lib.analysis.inspection.page import inspect_checkpoint
 from lib.core.session import open_session
 from lib.utils.arguments import comma_list, command_parser, overrides
 from lib.utils.errors import run_command

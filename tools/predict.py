@@ -90,7 +90,7 @@ def main() -> None:
         finally:
             if prediction.frames:
                 print(prediction.summary())
-                files = [str(file) for outputs in plan.values() for file in outputs.files]
+                files = [str(file) for files, _ in plan.values() for file in files.values()]
                 print(f"results: {', '.join(files) if len(plan) == 1 else folder}")
 
 

@@ -1,6 +1,7 @@
 """Files of people's boxes: by the image's name, COCO detections, or COCO's annotation."""
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -34,31 +35,28 @@ class BoxFile:
             self._bare[bare] = None if bare in self._bare else name
         self._people.setdefault(name, []).extend((image_id, box) for box in boxes)
 
-    def boxes_of(
-        self, name: str, frame: int | None = None, min_score: float | None = None
-    ) -> np.ndarray:
+    def boxes_of(self, name: str, frame: int | None = None, min_score: float = -inf) -> np.ndarray:
         """Boxes (x, y, width, height, score), float64 [N, 5], of an image or a video's frame."""
-        people = self._people.get(self._key(name), [])
+        people = self._find(name) or []
         chosen = [box for number, box in people if frame is None or number in (None, frame)]
         boxes = np.reshape(chosen, (-1, 5))
-        return boxes if min_score is None else boxes[boxes[:, 4] >= min_score]
+        return boxes[boxes[:, 4] >= min_score]
 
     def image_id(self, name: str) -> int | None:
         """COCO's number of an image, None if the file does not have it."""
-        people = self._people.get(self._key(name), [])
-        return next((number for number, _ in people), None)
+        return next((number for number, _ in self._find(name) or ()), None)
 
     def check(self, names: Sequence[str]) -> None:
         """UserError if the file mentions none of the images and videos of these names."""
-        if not any(self._key(name) in self._people for name in names):
+        if all(self._find(name) is None for name in names):
             known = join_names([str(key) for key in self._people]) or "nothing"
             raise UserError(f"{self.path}: has boxes of {known}, not of {join_names(names)}")
 
-    def _key(self, name: str) -> str | int:
+    def _find(self, name: str) -> list[tuple[int | None, np.ndarray]] | None:
         path = PurePosixPath(name)
         number = int(path.stem) if path.stem.isdecimal() else name
-        keys = (name, path.name, self._bare.get(path.name), path.stem, number)
-        return next((key for key in keys if key in self._people and key is not None), name)
+        keys = (name, path.name, self._bare.get(path.name) or name, path.stem, number)
+        return next((self._people[key] for key in keys if key in self._people), None)
 
 
 def read_boxes(path: str | Path) -> BoxFile:
@@ -73,7 +71,7 @@ def read_boxes(path: str | Path) -> BoxFile:
     file = BoxFile(Path(path))
     if _are_entries(content):
         content = {"annotations": content}
-    if isinstance(content, dict) and content and _are_entries(content.get("annotations")):
+    if isinstance(content, dict) and _are_entries(content.get("annotations")):
         _add_detections(file, content)
     elif isinstance(content, dict) and all(isinstance(boxes, list) for boxes in content.values()):
         for name, boxes in content.items():
@@ -102,8 +100,15 @@ def _add_detections(file: BoxFile, content: dict[str, Any]) -> None:
     if entries and not any(people):
         raise UserError(f"{file.path}: no entry is of a person, `category_id` {person}")
     for index, entry in enumerate(entries):
-        if people[index] and not entry.get("iscrowd"):
-            _add_detection(file, entry, names, f"{file.path}: entry {index}")
+        if not people[index] or entry.get("iscrowd"):
+            continue
+        where, image_id = f"{file.path}: entry {index}", _id(entry, "image_id")
+        # An image_id may be a name, too.
+        name = entry.get("file_name") or names.get(str(image_id)) or image_id
+        if not isinstance(name, str | int):
+            raise UserError(f"{where}: needs `file_name`, or `image_id`, a whole number")
+        number = image_id if isinstance(image_id, int) else None
+        file.add(name, number, [_box(entry.get("bbox"), entry.get("score"), where)])
 
 
 def _person_category(content: dict[str, Any]) -> Any:
@@ -119,15 +124,6 @@ def _id(entry: dict[str, Any], field: str) -> Any:
     """Return an id, as a whole number also if it is written as text or with a fraction."""
     text = str(entry.get(field)).removesuffix(".0")
     return int(text) if text.isdecimal() and len(text) < 20 else entry.get(field)
-
-
-def _add_detection(file: BoxFile, entry: dict[str, Any], names: dict[str, Any], where: str) -> None:
-    name, image_id = entry.get("file_name"), _id(entry, "image_id")
-    key = name or names.get(str(image_id)) or image_id  # an image_id may be a name, too
-    if not isinstance(key, str | int):
-        raise UserError(f"{where}: needs `file_name`, or `image_id`, a whole number")
-    number = image_id if isinstance(image_id, int) else None
-    file.add(key, number, [_box(entry.get("bbox"), entry.get("score"), where)])
 
 
 def _box(numbers: Any, score: Any, where: str) -> np.ndarray:

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 
 import cv2
@@ -61,18 +62,18 @@ def build_detector(
     if download and name != "torchvision":
         raise UserError("--download: needs --detector torchvision")
     if name == "auto":
-        name = _first_available(boxes)
-        if name == "whole":
+        if boxes is None and not cached_model() and not _ssdlite_graph():
             log.warning(
                 "detector: none is available, each whole image is one person; pass --boxes FILE "
                 "or --detector torchvision --download, or run %s", _INSTALL
             )  # fmt: skip
             return whole_image
+        name = "boxes" if boxes else "torchvision" if cached_model() else "ssdlite"
     if name == "boxes" and boxes is None:
         raise UserError("--detector boxes: needs --boxes FILE")
     if name != "boxes" and boxes is not None:
         raise UserError(f"--detector {name}: does not use --boxes {boxes.path}; remove one of them")
-    score = MIN_SCORES.get(name, 0.0) if min_score is None else min_score
+    score = MIN_SCORES.get(name, -inf) if min_score is None else min_score
     if name == "torchvision":
         return TorchvisionDetector(device, score, download)
     if name == "ssdlite":
@@ -81,13 +82,7 @@ def build_detector(
         log.info("detector: none, each whole image is one person")
         return whole_image
     log.info("detector: the boxes in %s", boxes.path)
-    return lambda frame: boxes.boxes_of(frame.source.name, frame.number, min_score)
-
-
-def _first_available(boxes: BoxFile | None) -> str:
-    if boxes is not None:
-        return "boxes"
-    return "torchvision" if cached_model() else "ssdlite" if _ssdlite_graph() else "whole"
+    return lambda frame: boxes.boxes_of(frame.source.name, frame.number, score)
 
 
 def whole_image(frame: Frame) -> np.ndarray:
@@ -108,17 +103,16 @@ class TorchvisionDetector:
         min_score: float = MIN_SCORES["torchvision"],
         download: bool = False,
     ) -> None:
-        name = cached_model()
-        if name is None:
-            name = _DOWNLOADED
+        name = cached_model() or _DOWNLOADED
+        path, weights = _weights_file(name), get_model_weights(name).DEFAULT
+        if not path.is_file():
             if not download:
                 raise UserError(
-                    f"--detector torchvision: no weights in {_weights_file(name).parent}; "
-                    f"add --download, or put {_weights_url(name)} there"
+                    f"--detector torchvision: no weights in {path.parent}; "
+                    f"add --download, or put {weights.url} there"
                 )
-            _download(name)
-        read_weights(_weights_file(name))  # torchvision itself would run code in a hostile file
-        weights = get_model_weights(name).DEFAULT
+            _download(weights.url, path)
+        read_weights(path)  # torchvision itself would run code in a hostile file
         self._network = get_model_builder(name)(weights=weights).eval().to(device)
         self._max_size = int(self._network.transform.max_size)
         self._device, self._min_score = device, min_score
@@ -187,16 +181,12 @@ def cached_model() -> str | None:
 
 def _weights_file(name: str) -> Path:
     """Return where torchvision looks for a detector's weights before it downloads them."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / _weights_url(name).rpartition("/")[2]
+    name = get_model_weights(name).DEFAULT.url.rpartition("/")[2]
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
-def _weights_url(name: str) -> str:
-    return get_model_weights(name).DEFAULT.url
-
-
-def _download(name: str) -> None:
+def _download(url: str, path: Path) -> None:
     """Fetch a detector's weights into torch's cache, all or nothing; UserError if that fails."""
-    url, path = _weights_url(name), _weights_file(name)
     log.info("detector: fetching %s", url)
     with as_user_error(
         f"--download: cannot fetch {url}; put that file into {path.parent}, or pass --boxes FILE"

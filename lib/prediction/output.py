@@ -3,10 +3,10 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,27 +25,22 @@ DEFAULT_WRITES = {"image": ("images", "keypoints"), "video": ("video", "keypoint
 _IMAGE_FORMATS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """The files written for a source, None if not wanted, and the `image_id` of an image."""
+class Outputs(NamedTuple):
+    """The files written for a source, by WRITES, and the `image_id` of an image.
 
-    image: Path | None = None  # of a video: the folder of its drawn frames
-    video: Path | None = None
-    keypoints: Path | None = None  # of all images, or of the video
-    image_id: int = 0
+    `images` is a video's folder of drawn frames; the `keypoints` of all images are one file.
+    """
 
-    @property
-    def files(self) -> list[Path]:
-        """The paths that are written."""
-        return [path for path in (self.image, self.video, self.keypoints) if path is not None]
+    files: dict[str, Path]
+    image_id: int
+
+
+Plan = dict[Source, Outputs]
 
 
 def plan_outputs(
-    sources: Sequence[Source],
-    folder: Path,
-    writes: Sequence[str] | None = None,
-    boxes: BoxFile | None = None,
-) -> dict[Source, Outputs]:
+    sources: Sequence[Source], folder: Path, writes: Sequence[str] | None, boxes: BoxFile | None
+) -> Plan:
     """Return the outputs of each source in a folder; `writes` are some of WRITES.
 
     The `image_id` of an image is that in the file of boxes if it has one, otherwise the index of
@@ -55,20 +50,19 @@ def plan_outputs(
     owners = {Path(path).resolve(): "an input" for path in inputs}
     plan = {}
     for index, source in enumerate(sources):
-        is_image, path = source.kind == "image", folder / source.name
-        if is_image and path.suffix.lower() not in _IMAGE_FORMATS:
-            path = path.with_name(f"{path.name}.png")
-        wanted = DEFAULT_WRITES[source.kind] if writes is None else writes
+        path, wanted = folder / source.name, writes or DEFAULT_WRITES[source.kind]
+        if source.kind == "image":
+            suffix = "" if path.suffix.lower() in _IMAGE_FORMATS else ".png"
+            files = {"images": path.with_name(path.name + suffix)}
+            files["keypoints"] = folder / "keypoints.json"
+        else:
+            suffixes = {"images": "", "video": ".mp4", "keypoints": ".json"}
+            files = {kind: path.with_suffix(suffix) for kind, suffix in suffixes.items()}
         image_id = boxes.image_id(source.name) if boxes else None
-        keypoints = folder / "keypoints.json" if is_image else path.with_suffix(".json")
-        plan[source] = Outputs(
-            (path if is_image else path.with_suffix("")) if "images" in wanted else None,
-            path.with_suffix(".mp4") if "video" in wanted and not is_image else None,
-            keypoints if "keypoints" in wanted else None,
-            index if image_id is None else image_id,
-        )
-        for file in plan[source].files:
-            is_shared = is_image and file == keypoints
+        files = {kind: file for kind, file in files.items() if kind in wanted}
+        plan[source] = Outputs(files, index if image_id is None else image_id)
+        for file in files.values():
+            is_shared = file == folder / "keypoints.json" and source.kind == "image"
             owner = "the keypoints of the images" if is_shared else f"a result of {source.path}"
             if owners.setdefault(file.resolve(), owner) != owner:
                 raise UserError(
@@ -95,45 +89,39 @@ class Options:
     max_pixels: int = MAX_PIXELS
 
 
+@dataclass(eq=False)
 class Recorder:
     """Writes the people of the images, or of one video; the files are complete after `close`.
 
     What writes a file runs in `reporting()`, which reports its error; the others are written.
     """
 
-    def __init__(
-        self,
-        plan: dict[Source, Outputs],
-        skeleton: Skeleton,
-        options: Options,
-        frame_rate: Fraction,
-        reporting: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._plan, self._skeleton, self._options = plan, skeleton, options
-        self._frame_rate, self._reporting = frame_rate, reporting
-        self._stack = ExitStack()
-        self._write_frame: Callable[[np.ndarray, float], None] | None = None
-        self._entries: dict[Path, list[dict[str, Any]]] = {}
-        self._failed: set[Path] = set()
+    plan: Plan
+    skeleton: Skeleton
+    options: Options
+    frame_rate: Fraction
+    reporting: Callable[[], AbstractContextManager[None]]
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _write_frame: Callable[[np.ndarray, float], None] | None = None
+    _entries: dict[Path, list[dict[str, Any]]] = field(default_factory=dict)
+    _failed: set[Path] = field(default_factory=set)
 
     def add(self, frame: Frame, people: Sequence[Person]) -> None:
         """Add a frame with its people."""
-        outputs, image = self._plan[frame.source], frame.image
-        if outputs.image or outputs.video:
-            image = self._draw(image, people)
-        if outputs.image is not None:
+        files, image_id = self.plan[frame.source]
+        drawn = self._draw(frame.image, people) if files.keys() - {"keypoints"} else frame.image
+        if path := files.get("images"):
             name = "" if frame.number is None else f"{frame.number:06d}.jpg"
-            self._try(outputs.image, save_image, outputs.image / name, image)
-        if outputs.video is not None:
-            self._try(outputs.video, self._add_to_video, outputs.video, image, frame.time)
-        if outputs.keypoints is not None:
-            image_id = outputs.image_id if frame.number is None else frame.number
-            entries = self._entries.setdefault(outputs.keypoints, [])
+            self._try(path, save_image, path / name, drawn)
+        if path := files.get("video"):
+            self._try(path, self._add_to_video, path, drawn, frame.time)
+        if path := files.get("keypoints"):
+            entries = self._entries.setdefault(path, [])
             entries += [self._entry(person, frame, image_id) for person in people]
 
     def close(self) -> None:
         """Complete the files."""
-        with self._reporting():
+        with self.reporting():
             self._stack.close()
         for file, entries in self._entries.items():
             self._try(file, write_bytes, file, json.dumps(entries, allow_nan=False).encode())
@@ -142,22 +130,21 @@ class Recorder:
         """Write a part of an output, unless an earlier part failed."""
         if path not in self._failed:
             self._failed.add(path)
-            with self._reporting():
+            with self.reporting():
                 write(*arguments)
                 self._failed.discard(path)
 
     def _draw(self, image: np.ndarray, people: Sequence[Person]) -> np.ndarray:
         for person in sorted(people, key=lambda person: person.score):
-            if self._options.draw_boxes:
+            if self.options.draw_boxes:
                 image = draw_box(image, person.box, str(person.track_id or ""))
-            threshold = self._options.keypoint_threshold
-            image = draw_person(image, person.joints, person.scores, self._skeleton, threshold)
+            threshold = self.options.keypoint_threshold
+            image = draw_person(image, person.joints, person.scores, self.skeleton, threshold)
         return image
 
     def _add_to_video(self, path: Path, image: np.ndarray, time: float) -> None:
         if self._write_frame is None:
-            writer = video_writer(path, self._frame_rate)
-            self._write_frame = self._stack.enter_context(writer)
+            self._write_frame = self._stack.enter_context(video_writer(path, self.frame_rate))
         try:
             self._write_frame(image, time)
         except UserError:
@@ -166,13 +153,12 @@ class Recorder:
 
     def _entry(self, person: Person, frame: Frame, image_id: int) -> dict[str, Any]:
         """Return a person as in COCO's results, with a few fields added."""
-        joints = np.column_stack([person.joints, person.scores]).ravel()
         entry = {
-            "image_id": image_id,
+            "image_id": image_id if frame.number is None else frame.number,
             "file_name": frame.source.name,
             "category_id": PERSON_CATEGORY,
-            "keypoints": _rounded(joints),
-            "keypoint_names": self._skeleton.names,
+            "keypoints": _rounded(np.column_stack([person.joints, person.scores]).ravel()),
+            "keypoint_names": self.skeleton.names,
             "score": round(person.score, 5),
             "bbox": _rounded(person.box),
         }

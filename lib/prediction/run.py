@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -19,7 +20,7 @@ from lib.dataset.images import read_image
 from lib.dataset.transforms import box_error
 from lib.prediction.detectors import Detector
 from lib.prediction.media import Frame, Source
-from lib.prediction.output import Options, Outputs, Recorder
+from lib.prediction.output import Options, Plan, Recorder
 from lib.prediction.tracking import Tracker
 from lib.prediction.video import Video
 from lib.predictor import Person, Predictor
@@ -35,27 +36,22 @@ _PREFETCHED_BYTES = 2**28
 _LOG_SECONDS = 30.0  # between two lines of progress
 
 
+@dataclass(eq=False)
 class Prediction:
     """A run over images and videos, counted, also if it is interrupted.
 
     `frames` counts images too; `failures` has a line per file that is not read or written in full.
     """
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        detector: Detector,
-        plan: dict[Source, Outputs],
-        options: Options,
-    ) -> None:
-        self.predictor = predictor
-        self.detector = detector
-        self.plan = plan
-        self.options = options
-        self.frames = self.people = 0
-        self.failures: list[str] = []
-        self.seconds = 0.0
-        self._reported: set[str] = set()  # problems with boxes
+    predictor: Predictor
+    detector: Detector
+    plan: Plan
+    options: Options
+    frames: int = 0
+    people: int = 0
+    seconds: float = 0.0
+    failures: list[str] = field(default_factory=list)
+    _reported: set[str] = field(default_factory=set)  # problems with boxes
 
     def run(self) -> None:
         """Process the images, then the videos; at the end UserError if a file failed."""

@@ -55,7 +55,7 @@ def draw_person(
     strokes += [(joint, joint, 2 * thickness) for joint in np.flatnonzero(shown).tolist()]
     for border in (max(1, thickness // 5), 0):  # black outlines first, then the colors
         for a, b, width in strokes:
-            color = (0, 0, 0) if border else _color(skeleton.names[a], skeleton.names[b])
+            color = (0, 0, 0) if border else color_of(skeleton.names[a], skeleton.names[b])
             width += 2 * border
             cv2.line(drawn, points[a], points[b], color, width, cv2.LINE_AA, _SHIFT)
     return drawn
@@ -148,15 +148,9 @@ def save_image(path: str | Path, rgb: np.ndarray) -> None:
     write_bytes(path, data.tobytes())
 
 
-def side_of(name: str) -> str:
-    """Return the side of a joint by its name: `left`, `right` or the empty string."""
-    side = name.partition("_")[0]
-    return side if side in ("left", "right") else ""
-
-
-def _color(*names: str) -> tuple[int, int, int]:
-    """Return the color of a joint or limb; a limb from left to right has the middle's."""
-    sides = {side_of(name) for name in names} - {""}
+def color_of(*names: str) -> tuple[int, int, int]:
+    """Return the color of a joint or limb by the names of its joints: that of their side."""
+    sides = {name.partition("_")[0] for name in names} & {"left", "right"}
     if len(sides) != 1:
         return MIDDLE_COLOR
     return LEFT_COLOR if sides == {"left"} else RIGHT_COLOR

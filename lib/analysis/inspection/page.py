@@ -13,13 +13,56 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from matplotlib import colormaps
 
-from lib.analysis.inspection.gather import Inspection
-from lib.utils.drawing import LEFT_COLOR, MIDDLE_COLOR, RIGHT_COLOR, side_of
+from lib.analysis.inspection.gather import Box, Inspection, inspect
+from lib.config.check import config_error
+from lib.core.session import Session
+from lib.dataset.images import read_image
+from lib.models import build_model
+from lib.models.tokenpose import TokenPose
+from lib.utils.checkpoint import load_weights
+from lib.utils.drawing import color_of
+from lib.utils.errors import UserError
+from lib.utils.files import write_bytes
+from lib.utils.text import shorten
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_SIDE_COLORS = {"left": LEFT_COLOR, "right": RIGHT_COLOR, "": MIDDLE_COLOR}
+
+
+def inspect_checkpoint(
+    session: Session, config: str, image: str, box: Box | None = None, out: Path | None = None
+) -> Path:
+    """Write the inspection of the session's network on one image; return the path of the page.
+
+    The weights are those of TEST.MODEL_FILE, by default the run's own. The page goes to `out`, by
+    default `inspect/<name of the image>` in the run's folder. UserError names what cannot be read,
+    and a network without attention.
+    """
+    cfg = session.cfg
+    if session.distributed.world_size > 1:
+        raise UserError("tools/inspect_sparsity.py runs in one process: start it without torchrun")
+    model = build_model(cfg)
+    if not isinstance(model, TokenPose):
+        raise config_error(cfg, "MODEL.NAME", "this network has no attention to inspect")
+    pixels = read_image(image, cfg.DATASET.MAX_PIXELS)
+    load_weights(model, session.model_file)
+    model.to(session.distributed.device).to(memory_format=torch.channels_last)
+    result = inspect(cfg, model, pixels, box)
+    about = {
+        "image": shorten(Path(image).name),
+        "configuration": shorten(Path(config).stem),
+        "checkpoint": shorten(str(session.model_file)),
+        "pruning": result.pruning,
+        "person": "the whole image" if box is None else "box " + ",".join(f"{x:g}" for x in box),
+        "network input": "{}×{} pixels".format(*cfg.MODEL.IMAGE_SIZE),
+    }
+    # A folder that can be printed, and is not `.` or `..`.
+    name = "".join(char if char.isprintable() else "_" for char in Path(image).stem).strip(".")
+    file = (out or session.folder / "inspect" / (name or "image")) / "index.html"
+    write_bytes(file, page(result, about).encode())
+    return file
 
 
 def page(result: Inspection, about: Mapping[str, str]) -> str:
@@ -39,6 +82,7 @@ def page(result: Inspection, about: Mapping[str, str]) -> str:
 def _content(result: Inspection, about: Mapping[str, str]) -> dict[str, Any]:
     colors = colormaps["inferno"](range(256), bytes=True)[:, :3]
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(result.image, cv2.COLOR_RGB2BGR))[1]
+    joints = zip(result.skeleton.names, result.joints.tolist(), result.scores.tolist(), strict=True)
     return {
         "about": list(about.items()),
         "image": "data:image/jpeg;base64," + _base64(jpeg),
@@ -49,14 +93,12 @@ def _content(result: Inspection, about: Mapping[str, str]) -> dict[str, Any]:
         "joints": [
             {
                 "name": name.replace("_", " "),
-                "color": _SIDE_COLORS[side_of(name)],
-                "x": round(float(x) + 0.5, 2),  # a canvas counts from the edge of a pixel
-                "y": round(float(y) + 0.5, 2),
-                "score": round(float(score), 4),
+                "color": color_of(name),
+                "x": round(x + 0.5, 2),  # a canvas counts from the edge of a pixel
+                "y": round(y + 0.5, 2),
+                "score": round(score, 4),
             }
-            for name, (x, y), score in zip(
-                result.skeleton.names, result.joints, result.scores, strict=True
-            )
+            for name, (x, y), score in joints
         ],
         "limbs": result.skeleton.limbs,
         "toVisual": _base64(result.to_visual.astype("<f4")),
