@@ -12,7 +12,7 @@ import torch
 from lib.analysis.benchmark.data import decode_ms, loader_rates
 from lib.analysis.benchmark.rows import as_table, growth_plot, growth_rows, time_rows
 from lib.config import load_cfg
-from lib.inference.runtimes import PRECISIONS, RUNTIMES
+from lib.config.check import PRECISIONS, RUNTIMES
 from lib.models import check_model
 from lib.utils.arguments import comma_list, command_parser, overrides, positive
 from lib.utils.distributed import describe, init_distributed

@@ -114,7 +114,13 @@ def is_size(value: Sequence[int], smallest: int = 1) -> bool:
     return len(value) == 2 and min(value) >= smallest
 
 
-_UNSUPPORTED = (("onnx", "bf16"), ("onnx", "fp16"), ("openvino", "fp16"))
+PRECISIONS = ("fp32", "bf16", "fp16")  # of matrix products and convolutions
+RUNTIMES = {  # and the precisions they compute in
+    "eager": PRECISIONS,
+    "compiled": PRECISIONS,
+    "openvino": ("fp32", "bf16"),
+    "onnx": ("fp32",),
+}
 
 
 def _has_layer_names(extra: CfgNode, cfg: CfgNode) -> bool:
@@ -174,7 +180,7 @@ RULES: tuple[Rule, ...] = (
         "lie between 1 and MODEL.NUM_JOINTS {cfg.MODEL.NUM_JOINTS}",
         lambda topk, cfg: not cfg.LOSS.USE_OHKM or 1 <= topk <= cfg.MODEL.NUM_JOINTS,
     ),
-    one_of("TRAIN.PRECISION", "fp32", "bf16", "fp16"),
+    one_of("TRAIN.PRECISION", *PRECISIONS),
     one_of("TRAIN.BATCH_NORM", "own", "sync", "frozen"),
     one_of("TRAIN.OPTIMIZER", "adam", "adamw", "sgd"),
     one_of("TRAIN.LR_SCHEDULER", "MultiStepLR", "CosineAnnealingLR"),
@@ -199,12 +205,12 @@ RULES: tuple[Rule, ...] = (
         lambda end, cfg: end > cfg.TRAIN.BEGIN_EPOCH,
     ),
     # Testing
-    one_of("TEST.RUNTIME", "eager", "compiled", "openvino", "onnx"),
-    one_of("TEST.PRECISION", "fp32", "bf16", "fp16"),
+    one_of("TEST.RUNTIME", *RUNTIMES),
+    one_of("TEST.PRECISION", *PRECISIONS),
     Rule(
         "TEST.PRECISION",
         "be fp32 if TEST.RUNTIME is onnx, fp32 or bf16 if it is openvino",
-        lambda kind, cfg: (cfg.TEST.RUNTIME, kind) not in _UNSUPPORTED,
+        lambda precision, cfg: precision in RUNTIMES[cfg.TEST.RUNTIME],
     ),
     Rule("TEST.BLUR_KERNEL", "be odd, from 1 to 999", lambda k, cfg: 1 <= k <= 999 and k % 2 == 1),
 )

@@ -11,19 +11,13 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from lib.config.check import RUNTIMES
 from lib.inference.pipeline import PixelsToHeatmaps, Runner
 from lib.models import PoseNetwork, build_model
 from lib.utils.checkpoint import load_weights
 from lib.utils.errors import UserError, as_user_error
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-PRECISIONS = tuple(TYPES)  # of matrix products and convolutions
-RUNTIMES = {
-    "eager": PRECISIONS,
-    "compiled": PRECISIONS,
-    "openvino": ("fp32", "bf16"),
-    "onnx": ("fp32",),
-}
 
 
 def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
@@ -68,11 +62,9 @@ def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[i
 
 def check_precision(runtime: str, precision: str) -> None:
     """Raise UserError if the runtime does not compute in that precision."""
-    known = RUNTIMES[runtime]
-    if precision not in known:
-        raise UserError(
-            f"TEST.PRECISION = {precision}: the runtime {runtime} computes in {' or '.join(known)}"
-        )
+    if precision not in RUNTIMES[runtime]:
+        known = " or ".join(RUNTIMES[runtime])
+        raise UserError(f"TEST.PRECISION = {precision}: the runtime {runtime} computes in {known}")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

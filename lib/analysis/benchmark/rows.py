@@ -15,9 +15,10 @@ from yacs.config import CfgNode
 from lib.analysis.benchmark.data import changed_cfg
 from lib.analysis.benchmark.measure import Task, peak_memory, times_and_limit
 from lib.analysis.macs import count_macs
+from lib.config.check import RUNTIMES
 from lib.core.trainer import build_train_state
 from lib.dataset import build_skeleton
-from lib.inference.runtimes import RUNTIMES, build_runner
+from lib.inference.runtimes import build_runner
 from lib.models import PoseNetwork, build_model, model_spec
 from lib.models.pruning import prune_modes
 from lib.models.tokenpose_spec import patch_grid

@@ -69,9 +69,9 @@ def read_release(path: Path) -> Release:
     images = list(_structs(root, "annolist"))
     is_train, listed = (np.ravel(_get(root, name)) for name in ("img_train", "single_person"))
     if not len(images) == len(is_train) == len(listed):
+        counts = f"{len(images)}, {len(is_train)} and {len(listed)} entries"
         raise UserError(
-            f"{path}: annolist, img_train and single_person have {len(images)}, {len(is_train)} "
-            f"and {len(listed)} entries: download the release again"
+            f"{path}: annolist, img_train, single_person have {counts}: download the release again"
         )
     release = Release()
     for image, train, entry in zip(images, is_train, listed, strict=True):

@@ -11,17 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.dataset.mpii import (
-    annotation_path,
-    ground_truth,
-    gt_path_of,
-    position_to_box,
-    read_records,
-)
+from lib.dataset import mpii
 from lib.dataset.release.mpii import JOINTS, Person, Release
 from lib.utils.errors import UserError, as_user_error
 from lib.utils.files import atomic_write
 from lib.utils.mat import write_mat
+from lib.utils.text import join_names
 
 # People of the published valid.json, of all annotated ones (bearpaw/pytorch-pose, issue 25).
 VALID_SHARE = 2958 / 28883
@@ -62,15 +57,10 @@ def prepare(
     sets = _make_sets(release, chosen, separate_images)
     needed = {person.image for people in sets.values() for person in people}
     if missing := sorted(needed - present):
-        raise UserError(
-            f"{images} lacks {len(missing)} of {len(needed)} images at its top, the first "
-            f"{', '.join(missing[:3])}: add them"
-        )
+        lacks = f"{images} lacks {len(missing)} of {len(needed)} images at its top"
+        raise UserError(f"{lacks}: add {join_names(missing)}")
     if valid is None:
-        log(
-            "warning: this validation split is our own, and its scores do not compare with "
-            "published ones; --valid FILE uses the people of a valid.json"
-        )
+        log("warning: scores on this split do not compare with published ones; see --valid FILE")
     with as_user_error(f"cannot write to {out}: correct --out"):
         out.mkdir(parents=True, exist_ok=True)
         if not linked:
@@ -90,20 +80,15 @@ def split_by_video(people: Sequence[Person], share: float = VALID_SHARE) -> list
     all its people have a head box, which PCKh needs; people of unknown video never validate.
     UserError if there are fewer than two eligible videos.
     """
-    videos: defaultdict[int, list[int]] = defaultdict(list)
+    videos: defaultdict[int | None, list[int]] = defaultdict(list)
     for index, person in enumerate(people):
-        if person.video is not None:
-            videos[person.video].append(index)
-    unscored = {person.video for person in people if not person.head_box}
-    eligible = videos.keys() - unscored
+        videos[person.video].append(index)
+    eligible = videos.keys() - {person.video for person in people if not person.head_box} - {None}
     if len(eligible) < 2:
-        raise UserError(
-            f"the release has {len(eligible)} videos (vididx) of training people with head boxes, "
-            "too few to split: pass --valid FILE"
-        )
+        raise UserError("too few videos (vididx) with head boxes to split: pass --valid FILE")
     chosen: list[int] = []
     # Ordered by hash: as good as random, and the same on every machine.
-    for video in sorted(eligible, key=lambda video: hashlib.sha256(b"%d" % video).digest()):
+    for video in sorted(eligible, key=lambda video: hashlib.sha256(str(video).encode()).digest()):
         if not chosen or len(chosen) + len(videos[video]) <= share * len(people):
             chosen += videos[video]
     return sorted(chosen)
@@ -116,13 +101,12 @@ def match_people(people: Sequence[Person], path: Path, tolerance: float = 1.0) -
     `tolerance` pixels. Only people with a head box, which PCKh needs, match. UserError if the file
     is damaged or one of its people is not in `people`.
     """
-    listed = read_records(path, JOINTS, with_joints=False)
+    listed = mpii.read_records(path, JOINTS, with_joints=False)
     by_image: defaultdict[str, dict[int, np.ndarray]] = defaultdict(dict)
     for index, person in enumerate(people):
         if person.head_box:
-            by_image[person.image][index], _ = position_to_box(person.center, person.scale)
-    matched: list[int] = []
-    unmatched: list[str] = []
+            by_image[person.image][index], _ = mpii.position_to_box(person.center, person.scale)
+    matched, unmatched = [], []
     for record in listed:
         centers = by_image[record.image]
         distances = [(np.hypot(*(centers[i] - record.center)), i) for i in centers]
@@ -134,9 +118,8 @@ def match_people(people: Sequence[Person], path: Path, tolerance: float = 1.0) -
             unmatched.append(record.image)
     if unmatched:
         raise UserError(
-            f"{path}: {len(unmatched)} of {len(listed)} people are not training people of the "
-            f"release with a head box, or are listed twice, the first on {unmatched[0]}: remove "
-            "them"
+            f"{path}: {len(unmatched)} of {len(listed)} people are no training people with a head "
+            f"box, or are listed twice, the first on {unmatched[0]}: remove them"
         )
     return matched
 
@@ -146,18 +129,14 @@ def write_annotation(out: Path, sets: Sets) -> None:
 
     Everyone in `valid` has a head box. UserError if a file cannot be written.
     """
-    valid = sets["valid"]
-    truth = ground_truth(
-        np.stack([person.joints for person in valid]),
-        np.stack([person.annotated for person in valid]),
-        np.array([person.head_box for person in valid]).reshape(-1, 2, 2),
-    )
+    columns = zip(*((p.joints, p.annotated, p.head_box) for p in sets["valid"]), strict=True)
+    joints, annotated, boxes = map(np.array, columns)
+    truth = mpii.ground_truth(joints, annotated, boxes.reshape(-1, 2, 2))
     with ExitStack() as stack:
         for name, people in sets.items():
-            temporary = stack.enter_context(atomic_write(annotation_path(out, name)))
-            records = [person.record() for person in people]
-            temporary.write_text(json.dumps(records), encoding="utf-8")
-        write_mat(gt_path_of(out, "valid"), truth)
+            temporary = stack.enter_context(atomic_write(mpii.annotation_path(out, name)))
+            temporary.write_text(json.dumps([person.record() for person in people]))
+        write_mat(mpii.gt_path_of(out, "valid"), truth)
 
 
 def image_names(images: Path) -> set[str]:
