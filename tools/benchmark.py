@@ -9,7 +9,7 @@ import os
 
 import torch
 
-from lib.analysis.benchmark.data import decode_ms, loader_rates
+from lib.analysis.benchmark.measure import decode_ms, loader_rates
 from lib.analysis.benchmark.rows import as_table, growth_plot, growth_rows, time_rows
 from lib.config import load_cfg
 from lib.config.check import PRECISIONS, RUNTIMES

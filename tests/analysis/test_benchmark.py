@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from lib.analysis.benchmark.data import decode_ms, loader_rates
-from lib.analysis.benchmark.measure import interleave, peak_memory
+from lib.analysis.benchmark.measure import decode_ms, interleave, loader_rates, peak_memory
 from lib.analysis.benchmark.rows import as_table, growth_plot, growth_rows, time_rows
 from lib.models import MODELS, ModelSpec, PoseNetwork
 from lib.models.pruning import PRUNERS, TokenPruner

@@ -17,8 +17,7 @@ from yacs.config import CfgNode
 
 from lib.config import get_cfg
 from lib.inference import tracing
-from lib.inference.export import crops_of_images, export
-from lib.inference.export_check import Check, compare
+from lib.inference.export import Check, compare, crops_of_images, export
 from lib.inference.pipeline import Decoding, PixelsToJoints
 from lib.inference.runtimes import load_runner
 from lib.inference.tracing import Outputs

@@ -1,19 +1,17 @@
 """Inference and training of a network in every pruning mode: one row each in a table."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
 from functools import partial
 from itertools import product
 from math import nan
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from yacs.config import CfgNode
 
-from lib.analysis.benchmark.data import changed_cfg
-from lib.analysis.benchmark.measure import Task, peak_memory, times_and_limit
+from lib.analysis.benchmark.measure import Task, changed_cfg, peak_memory, times_and_limit
 from lib.analysis.macs import count_macs
 from lib.config.check import RUNTIMES
 from lib.core.trainer import build_train_state
@@ -30,8 +28,7 @@ from lib.utils.text import markdown_table
 _TORCH = ("eager", "compiled")  # runtimes whose memory PyTorch knows
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One measured task; times are medians."""
 
     task: str  # infer or train
@@ -144,11 +141,8 @@ def growth_plot(rows: Mapping[int, Sequence[Row]]) -> Figure:
 
 def as_table(rows: Iterable[Row]) -> str:
     """Return rows as a Markdown table."""
-    lines = [
-        [f"{value:.2f}" if isinstance(value, float) else str(value) for value in astuple(row)]
-        for row in rows
-    ]
-    return markdown_table([field.name for field in fields(Row)], lines)
+    lines = [[f"{x:.2f}" if isinstance(x, float) else str(x) for x in row] for row in rows]
+    return markdown_table(Row._fields, lines)
 
 
 def _build_models(cfg: CfgNode, device: torch.device) -> dict[str, PoseNetwork]:

@@ -1,7 +1,6 @@
 """The report of a study: scores, differences with their intervals, and times."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -10,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from yacs.config import CfgNode
 
 from lib.analysis.benchmark.measure import interleave
 from lib.analysis.macs import count_macs
-from lib.analysis.study.definition import Job, Study
+from lib.analysis.study.definition import Study
 from lib.analysis.study.significance import difference
 from lib.dataset import build_dataset
 from lib.metrics import build_metric
@@ -31,11 +31,9 @@ _LEGEND = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class _Result:
-    """A finished job: its scores, and the metric's contributions [N, 2]."""
+class _Result(NamedTuple):
+    """The scores of a finished job, and the metric's contributions [N, 2]."""
 
-    job: Job
     scores: dict[str, float]
     contributions: np.ndarray
 
@@ -63,13 +61,12 @@ def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Pat
     metric, dataset = build_metric(cfg), build_dataset(cfg, "test")
     rows: dict[str, dict[int, _Result]] = {}
     for job in finished:
-        predictions = metric.load_predictions(job.folder, dataset)
-        scores = metric.evaluate(predictions, dataset)
-        contributions = metric.contributions(predictions, dataset)
-        rows.setdefault(job.variant, {})[job.seed] = _Result(job, scores, contributions)
+        data = metric.load_predictions(job.folder, dataset), dataset
+        result = _Result(metric.evaluate(*data), metric.contributions(*data))
+        rows.setdefault(job.variant, {})[job.seed] = result
     by_seed = {v: [r.scores[metric.primary] for r in row.values()] for v, row in rows.items()}
     better = "higher" if metric.higher_is_better else "lower"
-    costs = _costs({v: next(iter(row.values())).job for v, row in rows.items()}, device)
+    costs = _costs({job.variant: job.cfg for job in finished}, device)
     retests = [(v, w, _compare(rows, v, w)) for v, w in study.owners.items() if v in rows]
     sections = [
         f"# {study.path.stem}",
@@ -91,33 +88,29 @@ def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Pat
 
 def _summary(
     rows: Rows,
-    scores: Mapping[str, Sequence[float]],
+    scores: Mapping[str, list[float]],
     costs: Mapping[str, _Cost],
     metric: str,
-    baseline: str,
+    base: str,
 ) -> str:
-    columns = (
-        "variant", "seeds", metric, "± over seeds", f"difference to {baseline}",
-        "ms", "GMACs", "Mparams",
-    )  # fmt: skip
+    columns = [metric, "± over seeds", f"difference to {base}", "ms", "GMACs", "Mparams"]
     lines = []
     for name, values in scores.items():
-        mean = f"{fmean(values):.2f}"
         deviation = f"{stdev(values):.2f}" if len(values) > 1 else "–"
-        compared = "–" if name == baseline else _compare(rows, name, baseline)
+        compared = "–" if name == base else _compare(rows, name, base)
         cost = (f"{x:.3f}" for x in costs[name])
-        lines.append((name, str(len(values)), mean, deviation, compared, *cost))
-    return markdown_table(columns, lines)
+        lines.append((name, str(len(values)), f"{fmean(values):.2f}", deviation, compared, *cost))
+    return markdown_table(["variant", "seeds", *columns], lines)
 
 
 def _all_scores(rows: Rows) -> str:
-    lines = []
+    """Return the mean over seeds of every score, a line for each variant."""
+    names, lines = [], []
     for variant, row in rows.items():
-        results = list(row.values())
-        names = list(results[0].scores)
-        means = (fmean(result.scores[name] for result in results) for name in names)
-        lines.append((variant, *(f"{mean:.2f}" for mean in means)))
-    return markdown_table(("variant", *names), lines)
+        results = [result.scores for result in row.values()]
+        names = list(results[0])
+        lines.append([variant, *(f"{fmean(r[name] for r in results):.2f}" for name in names)])
+    return markdown_table(["variant", *names], lines)
 
 
 def _compare(rows: Rows, name: str, other: str) -> str:
@@ -133,10 +126,10 @@ def _compare(rows: Rows, name: str, other: str) -> str:
     return f"**{text}**" if (low > 0 or high < 0) and len(seeds) > 1 else text
 
 
-def _costs(jobs: Mapping[str, Job], device: torch.device) -> dict[str, _Cost]:
+def _costs(cfgs: Mapping[str, CfgNode], device: torch.device) -> dict[str, _Cost]:
     """Return what each variant's network costs, measured in turn."""
-    models = {name: build_model(job.cfg).eval().to(device) for name, job in jobs.items()}
-    sizes = {name: tuple(job.cfg.MODEL.IMAGE_SIZE) for name, job in jobs.items()}
+    models = {name: build_model(cfg).eval().to(device) for name, cfg in cfgs.items()}
+    sizes = {name: tuple(cfg.MODEL.IMAGE_SIZE) for name, cfg in cfgs.items()}
     images = {size: torch.randn(_BATCH, 3, *size[::-1], device=device) for size in sizes.values()}
     runs = {name: partial(model, images[sizes[name]]) for name, model in models.items()}
     with torch.inference_mode():
