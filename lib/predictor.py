@@ -17,12 +17,7 @@ from yacs.config import CfgNode
 from lib.config import load_cfg
 from lib.config.check import check
 from lib.dataset import build_skeleton
-from lib.dataset.transforms import (
-    box_error,
-    box_to_center_scale,
-    crop_image,
-    crop_matrix,
-)
+from lib.dataset.transforms import box_error, box_to_center_scale, crop_image, crop_matrix
 from lib.inference.pipeline import build_decoding, predict
 from lib.inference.runtimes import load_runner
 from lib.models import check_model
@@ -53,10 +48,7 @@ class Person:
 
 
 def people_network() -> tuple[Path, list[str]]:
-    """Return the configuration of the network in models/people, and overrides with its weights.
-
-    UserError if a file is missing.
-    """
+    """Return the YAML file in models/people, and overrides that name its weights."""
     weights = PEOPLE.with_suffix(".safetensors")
     for file in (PEOPLE, weights):
         if not file.is_file():
@@ -163,8 +155,7 @@ def _check_boxes(image: np.ndarray, boxes: ArrayLike | None) -> np.ndarray:
         return np.zeros((0, 5))
     if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
         raise ValueError(f"boxes are [N, 4] or, with scores, [N, 5], not {boxes.shape}")
-    if boxes.shape[1] == 4:
-        boxes = np.column_stack([boxes, np.ones(len(boxes))])
+    boxes = np.pad(boxes, ((0, 0), (0, 5 - boxes.shape[1])), constant_values=1)
     for index, box in enumerate(boxes):
         problem = box_error(box[:4], image.shape)
         if problem:

@@ -8,10 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @torch.no_grad()
 def count_macs(model: nn.Module, size: tuple[int, int]) -> float:
-    """Return the multiply-adds of one image of `size` (w, h) in evaluation, in 1e9.
-
-    Counted are convolutions and matrix products, attention included.
-    """
+    """Return the multiply-adds, in 1e9, of convolutions and matrix products on an image (w, h)."""
     images = torch.zeros(1, 3, size[1], size[0], device=next(model.parameters()).device)
     training = model.training
     # The counter does not know every fused attention kernel, but always counts the plain formula.

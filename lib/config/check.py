@@ -33,10 +33,7 @@ class Ignored(NamedTuple):
 
 
 def check(cfg: CfgNode, rules: Iterable[Rule] | None = None) -> None:
-    """UserError, one line with file, key and value, for the first broken rule.
-
-    Default: the rules that hold for every network.
-    """
+    """UserError for the first rule that is broken, by default of those for every network."""
     for rule in RULES if rules is None else rules:
         value = value_of(cfg, rule.key)
         if not rule.holds(value, cfg):

@@ -40,20 +40,17 @@ MIN_AGREEMENT = 0.95  # share of joints; a decoder that is wrong for one of 16 o
 
 @dataclass(frozen=True)
 class Check:
-    """How far an exported file is from eager.
+    """How far an exported file is from eager, over crops.
 
-    `median` and `maximum` are over crops: the largest difference of a heatmap cell, or of a score,
-    as a share of the spread of eager's heatmaps. They have separate limits because pruning decides:
-    of two scores that are equal but for rounding, a runtime may keep the other one, which moves the
-    heatmaps of that crop a little. `joints` is the share of joints within JOINT_TOLERANCE of
-    eager's decoding of the file's own heatmaps, None if the file does not decode. Rounding moves a
-    joint far only if the log of its heatmap is flat. `tolerance` is the limit of `median`.
+    Differences are of heatmap cells and scores, as shares of the spread of eager's heatmaps. Median
+    and maximum have separate limits because pruning decides: of two scores that are equal but for
+    rounding, a runtime may keep the other one, which moves the heatmaps of that crop a little.
     """
 
     median: float
     maximum: float
-    joints: float | None
-    tolerance: float = MEDIAN_TOLERANCE
+    joints: float | None  # share within JOINT_TOLERANCE of eager's from the same heatmaps
+    tolerance: float = MEDIAN_TOLERANCE  # of `median`
 
     @property
     def agrees(self) -> bool:
@@ -73,10 +70,7 @@ class Check:
 def compare(
     network: PixelsToJoints, file: Outputs, crops: Tensor, tolerance: float = MEDIAN_TOLERANCE
 ) -> Check:
-    """Run an exported file and eager on crops uint8 [N, h, w, 3], one alone, the rest in a batch.
-
-    `file` gives heatmaps, or heatmaps, joints and scores.
-    """
+    """Compare `file` with eager on crops uint8 [N, h, w, 3], one alone, the rest in a batch."""
     batches = [batch for batch in (crops[:1], crops[1:]) if len(batch)]
     expected = torch.cat([network.heatmaps(batch) for batch in batches])
     outputs = [file(batch) for batch in batches]
@@ -193,10 +187,7 @@ def crops_of_set(cfg: CfgNode) -> tuple[Tensor, str]:
 
 
 def crops_of_images(cfg: CfgNode, path: Path) -> tuple[Tensor, str]:
-    """Return whole images, one file or the first of a folder, as `crops_of_set` does.
-
-    UserError if the file is not an image or the folder has none.
-    """
+    """Return whole images, one file or the first of a folder, as `crops_of_set` does."""
     files = [path]
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if is_valid_path(str(file))]

@@ -37,10 +37,7 @@ def settings(cfg: CfgNode) -> dict[str, str]:
 
 
 def load_exported(cfg: CfgNode, path: Path) -> Runner:
-    """Return a runner of an exported file, on the CPU, in the precision of TEST.PRECISION.
-
-    UserError if it cannot be read, does not run, or is not of the network that `cfg` describes.
-    """
+    """Return a runner of a file, on the CPU; UserError if it is not of the network in `cfg`."""
     runtime, test = "onnx" if path.suffix == ".onnx" else "openvino", cfg.TEST
     if test.RUNTIME not in ("eager", runtime):
         raise UserError(f"TEST.RUNTIME = {test.RUNTIME}: {path} runs in {runtime}; omit the key")
@@ -66,10 +63,7 @@ def load_exported(cfg: CfgNode, path: Path) -> Runner:
 
 
 def open_exported(path: Path, precision: str = "fp32") -> tuple[dict[str, str], Outputs]:
-    """Return a file's metadata and a function that runs it.
-
-    UserError if it is damaged, or refers to files other than an `.xml` file's `.bin`.
-    """
+    """Return the metadata of a file and a function that runs it; UserError if it is damaged."""
     with as_user_error(f"cannot read {path}, it may be damaged: run tools/export.py again"):
         data, is_onnx = path.read_bytes(), path.suffix == ".onnx"
         weights = b"" if is_onnx else path.with_suffix(".bin").read_bytes()

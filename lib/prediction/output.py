@@ -76,17 +76,13 @@ def plan_outputs(
 
 @dataclass(frozen=True)
 class Options:
-    """What is done with people: in images, and in videos with `track` (ids) and `smooth` (joints).
+    """What is done with people."""
 
-    Joints above `keypoint_threshold` are drawn, with `draw_boxes` also boxes and ids. Images and
-    frames of more than `max_pixels` are not read.
-    """
-
-    keypoint_threshold: float = KEYPOINT_THRESHOLD
-    draw_boxes: bool = False
-    track: bool = False
-    smooth: bool = False
-    max_pixels: int = MAX_PIXELS
+    keypoint_threshold: float = KEYPOINT_THRESHOLD  # joints above it are drawn
+    draw_boxes: bool = False  # and ids
+    track: bool = False  # ids, in videos
+    smooth: bool = False  # joints, in videos
+    max_pixels: int = MAX_PIXELS  # of images and frames that are read
 
 
 @dataclass(eq=False)

@@ -111,8 +111,8 @@ def draw_batch(
 ) -> np.ndarray:
     """Return the first crops of a batch in rows of eight, each with its person.
 
-    `images` uint8 [B, h, w, 3], `joints` [B, J, 2] in crop pixels, `scores` [B, J]. Joints with a
-    low score are drawn too, as those of a network after a few epochs; those with score 0 are not.
+    `images` uint8 [B, h, w, 3], `joints` [B, J, 2] in crop pixels, `scores` [B, J]. All joints but
+    those with score 0 are drawn, as a network is unsure in its first epochs.
     """
     tiles = []
     for image, points, shown in zip(images[:max_images], joints, scores, strict=False):
@@ -124,19 +124,13 @@ def draw_batch(
 
 
 def draw_batch_heatmaps(images: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
-    """Return the first eight crops of a batch, one per row: its J heatmaps over the crop.
-
-    `images` uint8 [B, h, w, 3], `heatmaps` [B, J, h', w'].
-    """
+    """Draw the heatmaps [B, J, h', w'] of the first eight crops, uint8 [B, h, w, 3], a row each."""
     pairs = zip(images[:8], heatmaps, strict=False)
     return grid([draw_heatmaps(_resize(image, 128), maps) for image, maps in pairs], 1)
 
 
 def save_image(path: str | Path, rgb: np.ndarray) -> None:
-    """Write an image, and its folder if missing, atomically; the suffix chooses the format.
-
-    UserError if it cannot be written.
-    """
+    """Write an image atomically, in the format of its suffix; UserError if it cannot be written."""
     path = Path(path)
     try:
         encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))

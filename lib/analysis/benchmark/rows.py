@@ -102,10 +102,7 @@ def growth_rows(
     runtimes: Sequence[str] = ("eager",),
     rounds: int = 5,
 ) -> dict[int, list[Row]]:
-    """Time one image with smaller and smaller patches: number of visual tokens -> rows.
-
-    UserError if the network has no patches.
-    """
+    """Time one image with smaller and smaller patches: number of visual tokens -> rows."""
     if "MODEL.PATCH_SIZE" not in model_spec(cfg).export_keys(cfg):
         raise UserError(f"MODEL.NAME = {cfg.MODEL.NAME!r}: this network has no patches to vary")
     rows = {}

@@ -20,17 +20,14 @@ from lib.models.transformer import Attention, Block
 class AttentionMaps:
     """Heatmaps of B images, and the attention of the J keypoint tokens, fp32, mean over the heads.
 
-    In the L layers of the main transformer `to_visual` [B, L, J, HW] goes to the visual tokens, in
-    the order of the patches, exactly 0 for a pruned token; `to_keypoints` [B, L, J, J] goes to
-    the keypoint tokens. Together they sum to 1. `joint_layers` [B, M, J, J] are the weights of the
-    M joint layers, `stages` what each pruning stage left alive, `heatmaps` [B, J, h, w] the output.
+    The attention in a main layer to visual and keypoint tokens sums to 1; it is 0 for pruned ones.
     """
 
-    heatmaps: Tensor
-    to_visual: Tensor
-    to_keypoints: Tensor
-    joint_layers: Tensor
-    stages: list[Stage]
+    heatmaps: Tensor  # [B, J, h, w]
+    to_visual: Tensor  # [B, L, J, HW], of L main layers, in the order of the patches
+    to_keypoints: Tensor  # [B, L, J, J]
+    joint_layers: Tensor  # [B, M, J, J], of M joint layers
+    stages: list[Stage]  # what each pruning left alive
 
 
 @torch.inference_mode()

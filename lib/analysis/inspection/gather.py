@@ -25,43 +25,31 @@ Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 
 @dataclass(frozen=True)
 class StageResult:
-    """What the pruning after the attention of `layer` left alive.
-
-    `kept` are the visual tokens, or with a mask the connections of each visual token, that are
-    alive. `connections` bool [HW, HW] is the mask: which visual token (row) attends to which.
-    `attended_by` int [HW] is how many visual tokens attend to each; without a mask it is 1, or 0 if
-    the token is pruned. `saved_gmacs` compares to a network without this stage and later ones.
-    """
+    """What the pruning after the attention of `layer` left alive."""
 
     layer: int
-    kept: int
-    attended_by: np.ndarray
-    connections: np.ndarray | None
-    saved_gmacs: float
+    kept: int  # visual tokens, or with a mask the connections of each visual token
+    attended_by: np.ndarray  # int [HW]: by how many visual tokens; without a mask 1, or 0 if pruned
+    connections: np.ndarray | None  # bool [HW, HW], the mask: which token (row) attends to which
+    saved_gmacs: float  # compared to a network without this stage and later ones
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """The results for one image; attention as in `attention.AttentionMaps`, fp32 NumPy.
+    """The results for one image; attention as in `attention.AttentionMaps`, fp32 NumPy."""
 
-    `image` uint8 RGB [zoom·h, zoom·w, 3] is the crop, finer than the network's; `joints` [J, 2] are
-    in pixels of `image`, `scores` [J]. `grid` is the patch grid's (width, height). `mask` bool
-    [J, J] is None without joint layers. `pruning` describes the rule; `removes_tokens` as `Pruner`.
-    `dense_gmacs` are the multiply-adds of the same network without pruning.
-    """
-
-    image: np.ndarray
-    grid: tuple[int, int]
+    image: np.ndarray  # uint8 RGB [zoom·h, zoom·w, 3]: the crop, finer than the network's
+    grid: tuple[int, int]  # patches (columns, rows)
     skeleton: Skeleton
-    joints: np.ndarray
-    scores: np.ndarray
-    pruning: str
-    removes_tokens: bool
+    joints: np.ndarray  # [J, 2] in pixels of `image`
+    scores: np.ndarray  # [J]
+    pruning: str  # the rule and its description
+    removes_tokens: bool  # as `Pruner`
     to_visual: np.ndarray
     joint_layers: np.ndarray
-    mask: np.ndarray | None
+    mask: np.ndarray | None  # bool [J, J]; None without joint layers
     stages: list[StageResult]
-    dense_gmacs: float
+    dense_gmacs: float  # multiply-adds of the same network without pruning
 
 
 def box_crop(shape: Sequence[int], box: Box | None, size: tuple[int, int]) -> np.ndarray:
@@ -77,10 +65,7 @@ def box_crop(shape: Sequence[int], box: Box | None, size: tuple[int, int]) -> np
 
 
 def inspect(cfg: CfgNode, model: TokenPose, image: np.ndarray, box: Box | None) -> Inspection:
-    """Predict the person in the box of an image, uint8 RGB, and record attention and pruning.
-
-    The network runs once, in fp32, without the flip test.
-    """
+    """Predict the person in the box of an image, uint8 RGB, and record attention and pruning."""
     size = (cfg.MODEL.IMAGE_SIZE[0], cfg.MODEL.IMAGE_SIZE[1])
     skeleton, matrix = build_skeleton(cfg), box_crop(image.shape, box, size)
     crop = crop_image(image, matrix, size, cfg.TEST.SMOOTH_CROP)

@@ -1,7 +1,4 @@
-"""The page of an inspection: one HTML file that loads nothing else.
-
-`page.html` is the template. The results are inserted as JSON, large arrays within it as base64.
-"""
+"""The page of an inspection: page.html with the results as JSON; it loads nothing else."""
 
 import base64
 import html
@@ -66,10 +63,7 @@ def inspect_checkpoint(
 
 
 def page(result: Inspection, about: Mapping[str, str]) -> str:
-    """Return the HTML; `about` are name and value of the lines at the top, the first the title.
-
-    Names may hold anything: they are inserted as JSON and shown as text.
-    """
+    """Return the HTML; `about` are name and value of the lines at the top, the first the title."""
     title = next(iter(about.values()), "")
     data = json.dumps(_content(result, about), separators=(",", ":"))
     for sign in "<>&":  # a file named `</script>` must not end the script

@@ -50,10 +50,7 @@ Rows = Mapping[str, Mapping[int, _Result]]  # variant -> finished seed -> result
 
 
 def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Path | None:
-    """Write `RESULTS.md` about all finished variants; None if there are none.
-
-    Variants are compared on the seeds that both have.
-    """
+    """Write `RESULTS.md` about the finished variants, compared on common seeds; None if none is."""
     finished = [job for job in study.jobs(opts) if job.is_done]
     if not finished:
         return None

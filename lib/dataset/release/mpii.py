@@ -26,19 +26,14 @@ JOINTS = MPII.num_joints
 
 @dataclass(frozen=True)
 class Person:
-    """A person of a release.
-
-    `center` (x, y), `joints` float [16, 2] and `head_box` (x1, y1, x2, y2) are 1-based pixels of
-    `image`; `scale` times 200 pixels is the person's height; `annotated` is bool [16], and joints
-    that are not annotated are (-1, -1). `head_box` and `video` are None if unknown.
-    """
+    """A person of a release; coordinates are 1-based pixels of `image`."""
 
     image: str
     center: tuple[float, float]
-    scale: float
-    joints: np.ndarray
-    annotated: np.ndarray
-    head_box: tuple[float, ...] | None
+    scale: float  # the person's height in units of 200 pixels
+    joints: np.ndarray  # float [16, 2], (-1, -1) if not annotated
+    annotated: np.ndarray  # bool [16]
+    head_box: tuple[float, ...] | None  # x1, y1, x2, y2 if known
     video: int | None
 
     def record(self) -> dict[str, Any]:

@@ -125,10 +125,7 @@ def match_people(people: Sequence[Person], path: Path, tolerance: float = 1.0) -
 
 
 def write_annotation(out: Path, sets: Sets) -> None:
-    """Write annot/<set>.json of each set, and annot/gt_valid.mat, all or none of them.
-
-    Everyone in `valid` has a head box. UserError if a file cannot be written.
-    """
+    """Write annot/<set>.json of all sets and annot/gt_valid.mat, all or none of them."""
     columns = zip(*((p.joints, p.annotated, p.head_box) for p in sets["valid"]), strict=True)
     joints, annotated, boxes = map(np.array, columns)
     truth = mpii.ground_truth(joints, annotated, boxes.reshape(-1, 2, 2))

@@ -59,10 +59,7 @@ def sample_style(rng: Generator, background: np.ndarray) -> Style:
 def draw_scene(
     rng: Generator, pose: Pose, origin: np.ndarray, size: float, image_size: int
 ) -> np.ndarray:
-    """Draw a person with background and occluders, uint8 [image_size, image_size, 3], BGR.
-
-    `origin` and `size` as in `draw_person`. Blur, exposure and noise are those of a camera.
-    """
+    """Draw a person, background and occluders as a camera sees them: uint8 [S, S, 3], BGR."""
     image = draw_background(rng, image_size)
     draw_person(image, pose, sample_style(rng, _mean_color(image)), origin, size)
     for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):  # occluders

@@ -85,17 +85,13 @@ SIDES = (-1, 1)  # the sign of x of a body's right and left
 
 @dataclass(frozen=True)
 class Pose:
-    """A body in 3D, in head lengths, pelvis at 0; axes as above.
+    """A body in 3D, in head lengths, pelvis at 0; axes as above."""
 
-    `joints` [16, 3] in MPII's order; `toes` and `fingers` [2, 3], right then left; `chest` and
-    `head` [3, 3] rotate directions of the resting body to those of this pose.
-    """
-
-    joints: np.ndarray
-    toes: np.ndarray
-    fingers: np.ndarray
-    chest: np.ndarray
-    head: np.ndarray
+    joints: np.ndarray  # [16, 3] in MPII's order
+    toes: np.ndarray  # [2, 3], right then left
+    fingers: np.ndarray  # likewise
+    chest: np.ndarray  # [3, 3], rotates directions of the resting body to those of this pose
+    head: np.ndarray  # likewise
 
 
 def sample_pose(rng: Generator) -> Pose:
