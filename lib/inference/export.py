@@ -179,9 +179,7 @@ def crops_of_set(cfg: CfgNode) -> tuple[Tensor, str]:
         dataset = build_dataset(cfg, "test")
         images = [dataset[index]["image"] for index in range(min(MAX_CROPS, len(dataset)))]
     except UserError as error:
-        raise UserError(
-            f"no images to check the export on: {error}; name some with --images"
-        ) from None
+        raise UserError(f"no images to check on: {error}; name some with --images") from None
     crops = torch.from_numpy(np.stack(images))
     return crops, f"{len(images)} people of {dataset.annotation.path}"
 

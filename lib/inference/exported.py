@@ -45,19 +45,16 @@ def load_exported(cfg: CfgNode, path: Path) -> Runner:
     for key, value in settings(cfg).items():
         # A file that is older than a key has its default.
         default = json.dumps(value_of(get_cfg(), key)) if "." in key else "missing"
-        if metadata.get(key, default) != value:
-            raise UserError(
-                f"{path} has {key} {shorten(metadata.get(key, default))}, not {value}: run "
-                "tools/export.py with this configuration"
-            )
+        if (found := metadata.get(key, default)) != value:
+            other = f"{path} has {key} {shorten(found)}, not {value}"
+            raise UserError(f"{other}: run tools/export.py with this configuration")
     images = torch.zeros(2, *reversed(cfg.MODEL.IMAGE_SIZE), 3, dtype=torch.uint8)
     with as_user_error(f"{path} does not run here"):
         heatmaps = outputs(images)[0]
     expected = (2, cfg.MODEL.NUM_JOINTS, *reversed(cfg.MODEL.HEATMAP_SIZE))
     if heatmaps.shape != expected or heatmaps.dtype != torch.float32:
-        raise UserError(
-            f"{path} gives {heatmaps.dtype} {list(heatmaps.shape)}, not heatmaps {list(expected)}"
-        )
+        given = f"{heatmaps.dtype} {list(heatmaps.shape)}"
+        raise UserError(f"{path} gives {given}, not heatmaps {list(expected)}")
     log.info("loaded %s, which runs in %s, %s", path, runtime, test.PRECISION)
     return heatmaps_of(outputs)
 

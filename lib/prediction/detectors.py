@@ -100,10 +100,8 @@ class TorchvisionDetector:
         path, weights = _weights_file(name), get_model_weights(name).DEFAULT
         if not path.is_file():
             if not download:
-                raise UserError(
-                    f"--detector torchvision: no weights in {path.parent}; "
-                    f"add --download, or put {weights.url} there"
-                )
+                problem = f"--detector torchvision: no weights in {path.parent}"
+                raise UserError(f"{problem}; add --download, or put {weights.url} there")
             _download(weights.url, path)
         read_weights(path)  # torchvision itself would run code in a hostile file
         self._network = get_model_builder(name)(weights=weights).eval().to(device)

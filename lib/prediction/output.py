@@ -64,11 +64,9 @@ def plan_outputs(
         for file in files.values():
             is_shared = file == folder / "keypoints.json" and source.kind == "image"
             owner = "the keypoints of the images" if is_shared else f"a result of {source.path}"
-            if owners.setdefault(file.resolve(), owner) != owner:
-                raise UserError(
-                    f"--out {folder}: {file} would overwrite {owners[file.resolve()]}; "
-                    "choose another folder, or fewer inputs at once"
-                )
+            if (first := owners.setdefault(file.resolve(), owner)) != owner:
+                problem = f"{file} would overwrite {first}; choose another folder or fewer inputs"
+                raise UserError(f"--out {folder}: {problem}")
     if writes and not any(outputs.files for outputs in plan.values()):
         raise UserError(f"--write {','.join(writes)}: the input has no video")
     return plan

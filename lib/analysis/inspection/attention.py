@@ -55,10 +55,12 @@ def record_attention(model: TokenPose, images: Tensor) -> AttentionMaps:
     finally:
         for hook in hooks:
             hook.remove()
-    count = recorded[0].shape[2]  # nothing is pruned before the first layer
+    first = recorded[0]  # nothing is pruned before the first layer
+    main = first.new_zeros(len(first), depth, *first.shape[1:])
     for layer, weights in enumerate(recorded[:depth]):
-        recorded[layer] = _unpruned(weights, layer, stages, count)
-    main = torch.stack(recorded[:depth], dim=1)
+        alive = [stage.token_indices for stage in stages if stage.layer < layer]
+        tokens = alive[-1][:, None] if alive else torch.arange(first.shape[2], device=first.device)
+        main[:, layer].scatter_(2, tokens.expand_as(weights), weights)
     to_visual, to_keypoints = main[..., num_joints:], main[..., :num_joints]
     joint_layers = torch.stack(recorded[depth:], 1) if joint_blocks else to_keypoints[:, :0]
     return AttentionMaps(heatmaps, to_visual, to_keypoints, joint_layers, stages)
@@ -67,12 +69,3 @@ def record_attention(model: TokenPose, images: Tensor) -> AttentionMaps:
 def joint_mask(model: TokenPose) -> Tensor | None:
     """Which joint (row) may attend to which in the joint layers, bool [J, J]; None without them."""
     return model.joint_layers.bias == 0 if isinstance(model.joint_layers, JointLayers) else None
-
-
-def _unpruned(weights: Tensor, layer: int, stages: list[Stage], count: int) -> Tensor:
-    """Scatter weights [B, J, n] of a layer's tokens to the unpruned sequence, [B, J, `count`]."""
-    before = [stage.token_indices for stage in stages if stage.layer < layer]
-    if not before:
-        return weights
-    full = weights.new_zeros(*weights.shape[:2], count)
-    return full.scatter_(2, before[-1][:, None].expand_as(weights), weights)

@@ -70,10 +70,8 @@ def _check(study: Study, jobs: Sequence[Job]) -> None:
     earlier: set[Path] = set()
     for job in jobs:
         if job.start is not None and not job.is_ready and job.start.parent not in earlier:
-            raise UserError(
-                f"{study.path}: {job.variant!r}, seed {job.seed}, needs {job.start}, which is not "
-                "trained: train it first, or choose and list its variant before this one"
-            )
+            needs = f"{job.variant!r}, seed {job.seed}, needs {job.start}, which is not trained"
+            raise UserError(f"{study.path}: {needs}: train it, or list its variant before this one")
         earlier.add(job.folder)
 
 

@@ -40,10 +40,10 @@ def read_lspet(path: Path) -> Release:
     """
     joints = np.asarray(read_mat(path).get("joints"))
     if joints.dtype.kind not in "buif" or joints.ndim != 3 or joints.shape[:2] != (14, 3):
-        raise UserError(
-            f"{path}: `joints` must be numbers of shape (14, 3, people), not {joints.dtype} "
-            f"{joints.shape}: pass LSPET's joints.mat"
+        wrong = (
+            f"`joints` must be numbers of shape (14, 3, people), not {joints.dtype} {joints.shape}"
         )
+        raise UserError(f"{path}: {wrong}: pass LSPET's joints.mat")
     release = Release()
     for number, (x, y, annotated) in enumerate(joints.astype(np.float64).transpose(2, 1, 0), 1):
         points = np.stack([x, y], axis=1)

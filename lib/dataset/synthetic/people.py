@@ -123,10 +123,7 @@ def make_synthetic(
             if read_json(file) == settings:
                 return False
             if not overwrite:
-                raise UserError(
-                    f"{root} has synthetic people of other settings: choose another folder or "
-                    "pass --overwrite"
-                )
+                raise UserError(f"{root} has people of other settings: pass --overwrite")
         root.parent.mkdir(parents=True, exist_ok=True)
         # Next to `root`, thus on the same disk, where a rename is atomic.
         with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as folder:
@@ -136,10 +133,8 @@ def make_synthetic(
                 shutil.rmtree(root)
             new.rename(root)
     except OSError as error:
-        raise UserError(
-            f"cannot write synthetic people to {root} ({error.strerror or error}): "
-            "choose another folder or free some space"
-        ) from error
+        reason = error.strerror or error
+        raise UserError(f"cannot write to {root} ({reason}): choose another folder") from error
     return True
 
 
