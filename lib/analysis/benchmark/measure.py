@@ -61,10 +61,7 @@ def _limit_kernels(device: torch.device, dtype: torch.dtype) -> dict[Task, float
     x = torch.randn(16, 256, 64, 64, device=device, dtype=dtype)
     x = x.to(memory_format=torch.channels_last)
     weight = torch.randn(256, 256, 1, 1, device=device, dtype=dtype)
-    return {
-        lambda: a @ b: 2.0 * side**3,
-        lambda: F.conv2d(x, weight): 2.0 * x.numel() * 256,
-    }
+    return {lambda: a @ b: 2.0 * side**3, lambda: F.conv2d(x, weight): 2.0 * x.numel() * 256}
 
 
 def peak_memory(task: Task, device: torch.device) -> float:
