@@ -92,10 +92,9 @@ def export(
     """Export the network of a checkpoint to `path`, as `onnx`, `openvino` or `weights`.
 
     The file takes any number of crops, uint8 [B, h, w, 3], and returns heatmaps [B, J, h', w'];
-    with `decode` also joints [B, J, 2] in crop pixels and scores [B, J], decoded with the TEST
-    keys. `weights` has only the network's weights, rounded to fp16, for `load_weights`. The file
-    is compared with eager on `crops`, which should be real ones. UserError, with nothing left on
-    disk, if they differ, or if a file cannot be read or written.
+    with `decode` also joints [B, J, 2] in crop pixels and scores [B, J]; `weights` are rounded to
+    fp16, for `load_weights`. It is compared with eager on `crops`, which should be real ones.
+    UserError, with nothing left on disk, if they differ, or a file cannot be read or written.
     """
     if path.suffix != SUFFIXES[file_format]:
         raise UserError(f"{path}: a file of format {file_format} ends in {SUFFIXES[file_format]}")

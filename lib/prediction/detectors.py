@@ -50,10 +50,9 @@ def build_detector(
 ) -> Detector:
     """Return one of DETECTORS by name, and log which it is.
 
-    `auto` is the file of boxes if there is one, else torchvision's detector if its weights are
-    cached, else `ssdlite` if it is installed, else the whole image as one person. Boxes with a
-    score below `min_score` are ignored. `download` fetches weights for `torchvision` if none are
-    cached. UserError if the detector is not available.
+    `auto` is the file of boxes, else torchvision's detector if its weights are cached, else
+    `ssdlite` if it is installed, else the whole image as one person. `download` fetches weights for
+    `torchvision` if none are cached. UserError if the detector is not available.
     """
     if download and name != "torchvision":
         raise UserError("--download: needs --detector torchvision")

@@ -43,8 +43,8 @@ def plan_outputs(
 ) -> Plan:
     """Return the outputs of each source in a folder; `writes` are some of WRITES.
 
-    The `image_id` of an image is that in the file of boxes if it has one, otherwise the index of
-    the source. UserError if a file would overwrite an input or another output.
+    The `image_id` of an image is that in the file of boxes if it has one, otherwise its index.
+    UserError if a file would overwrite an input or another output.
     """
     inputs = [source.path for source in sources] + ([str(boxes.path)] if boxes else [])
     owners = {Path(path).resolve(): "an input" for path in inputs}

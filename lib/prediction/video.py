@@ -27,9 +27,8 @@ _JUMP = 1  # seconds back that mean that the times start again, as in joined fil
 class Video:
     """The frames of a video; iterate once, and close.
 
-    `frame_rate` is the average in frames a second, `length` an estimate of the number of frames,
-    0 if unknown, `frame_bytes` the size of an image. UserError if it cannot be opened or has
-    frames of more than `max_pixels`.
+    `length` estimates the number of frames, 0 if unknown; `frame_bytes` is the size of an image.
+    UserError if it cannot be opened or has frames of more than `max_pixels`.
     """
 
     def __init__(self, source: Source, max_pixels: int = MAX_PIXELS) -> None:
@@ -100,9 +99,8 @@ class Video:
 def video_writer(path: Path, frame_rate: Fraction) -> Iterator[Callable[[np.ndarray, float], None]]:
     """Yield a function that adds an image at its time; at the end the video becomes `path`.
 
-    Times are in seconds and increase; the last frame lasts as long as one of `frame_rate`. All
-    frames get the size of the first one, whose odd sides grow by a pixel. UserError if no encoder
-    can write such a file.
+    Times are in seconds and increase. All frames get the size of the first one, whose odd sides
+    grow by a pixel. UserError if no encoder can write such a file.
     """
     problem = f"cannot write {path}"
     with (

@@ -33,9 +33,8 @@ def inspect_checkpoint(
 ) -> Path:
     """Write the inspection of the session's network on one image; return the path of the page.
 
-    The weights are those of TEST.MODEL_FILE, by default the run's own. The page goes to `out`, by
-    default `inspect/<name of the image>` in the run's folder. UserError names what cannot be read,
-    and a network without attention.
+    It goes to `out`, by default `inspect/<name of the image>` in the run's folder. UserError names
+    what cannot be read, and a network without attention.
     """
     cfg = session.cfg
     if session.distributed.world_size > 1:

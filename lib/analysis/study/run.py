@@ -27,8 +27,7 @@ def run_study(
     """Train and test every variant, or `only` some, with every seed.
 
     Jobs that another command is working on are skipped: two equal commands share the work.
-    UserError, before the first training, if a name is unknown, a configuration is wrong, the test
-    set cannot be scored or has images of the training, or images or weights are missing.
+    UserError, before the first training, if a configuration, data or weights are wrong or missing.
     """
     for name in only or ():
         if name not in study.changes:

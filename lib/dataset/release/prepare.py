@@ -76,9 +76,8 @@ def prepare(
 def split_by_video(people: Sequence[Person], share: float = VALID_SHARE) -> list[int]:
     """Choose whole videos that hold about `share` of the people; return their people's indices.
 
-    The choice is the same for the same people, in any order of videos. A video is eligible only if
-    all its people have a head box, which PCKh needs; people of unknown video never validate.
-    UserError if there are fewer than two eligible videos.
+    The choice is the same for the same people, in any order. All people of a chosen video have a
+    head box, which PCKh needs. UserError if there are fewer than two such videos.
     """
     videos: defaultdict[int | None, list[int]] = defaultdict(list)
     for index, person in enumerate(people):
@@ -97,9 +96,8 @@ def split_by_video(people: Sequence[Person], share: float = VALID_SHARE) -> list
 def match_people(people: Sequence[Person], path: Path, tolerance: float = 1.0) -> list[int]:
     """Find the people of an annotation file (annot/valid.json); return their indices, in its order.
 
-    People match by image and by the center of the box, which depends on position and scale, to
-    `tolerance` pixels. Only people with a head box, which PCKh needs, match. UserError if the file
-    is damaged or one of its people is not in `people`.
+    They match people with a head box, which PCKh needs, by image and center, to `tolerance` pixels.
+    UserError if the file is damaged or one of its people is not in `people`.
     """
     listed = mpii.read_records(path, JOINTS, with_joints=False)
     by_image: defaultdict[str, dict[int, np.ndarray]] = defaultdict(dict)

@@ -39,9 +39,8 @@ def sample_person(
 ) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
     """Draw person `index` of the set `name`; it depends on these four arguments only.
 
-    Returns the image (uint8 [S, S, 3], BGR), its record as in MPII's JSON (1-based pixels), and its
-    head box [2, 2] (upper left and lower right corner, 1-based pixels). A joint outside the image
-    has joints_vis 0 and is (-1, -1), as in MPII's JSON.
+    Returns the image (uint8 [S, S, 3], BGR), its record as in MPII's JSON, and its head box [2, 2]
+    (upper left and lower right corner), in 1-based pixels. Joints outside the image are (-1, -1).
     """
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
     pose = sample_pose(rng)
@@ -100,13 +99,11 @@ def make_synthetic(
     workers: int = 0,
     overwrite: bool = False,
 ) -> bool:
-    """Write `counts` people (by name of the set) under `root` in MPII's layout.
+    """Write `counts` people (by name of the set) under `root` in MPII's layout, all or nothing.
 
-    Files: images/<set>_<index>.jpg, annot/<set>.json, annot/gt_<set>.mat and annot/synthetic.json
-    with the settings. `workers` processes draw (0: this one); the files are the same for any
-    number. They are written to a temporary folder, which is then renamed. Existing data with the
-    same settings is kept, and False returned. UserError: a value is impossible, other synthetic
-    data exists and `overwrite` is not set, `root` has other content, or it cannot be written.
+    `workers` processes draw (0: this one); the files are the same for any number. Existing data of
+    the same settings is kept, and False returned; other synthetic data is replaced only with
+    `overwrite`. UserError: a value is impossible, or `root` has other content or cannot be written.
     """
     limits = [("seed", seed, 0), ("image size", image_size, MIN_IMAGE_SIZE)]
     limits += [(f"number of people of {name}", count, 1) for name, count in counts.items()]
@@ -139,7 +136,6 @@ def make_synthetic(
 
 
 def _write(root: Path, settings: dict[str, Any], workers: int) -> None:
-    """Draw all sets into a new folder."""
     for folder in ("annot", "images"):
         (root / folder).mkdir(parents=True)
     (root / "annot" / "synthetic.json").write_text(json.dumps(settings))
