@@ -9,7 +9,7 @@ import yaml
 from desk import Desk, Outcome
 
 from lib.analysis.study.definition import Study, load_study
-from lib.analysis.study.significance import difference
+from lib.analysis.study.report import difference
 from lib.config import load_cfg
 from lib.core.trainer import Trainer
 from lib.dataset import build_dataset

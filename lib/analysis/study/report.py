@@ -14,7 +14,6 @@ from yacs.config import CfgNode
 from lib.analysis.benchmark.measure import interleave
 from lib.analysis.macs import count_macs
 from lib.analysis.study.definition import Study
-from lib.analysis.study.significance import difference
 from lib.dataset import build_dataset
 from lib.metrics import build_metric
 from lib.models import build_model
@@ -121,6 +120,40 @@ def _compare(rows: Rows, name: str, other: str) -> str:
     mean, low, high = difference(theirs, ours)
     text = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
     return f"**{text}**" if (low > 0 or high < 0) and len(seeds) > 1 else text
+
+
+class Difference(NamedTuple):
+    """Difference of two mean scores, and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def difference(a: np.ndarray, b: np.ndarray, rounds: int = 10_000, seed: int = 0) -> Difference:
+    """Score of `b` minus that of `a`, both [seeds, N, 2], as of `Metric.contributions`.
+
+    Both are of the same people and seeds, in the same order. A two-level bootstrap (Efron 1979):
+    each round draws seeds and people with replacement; the interval is from the percentiles.
+    """
+    assert a.shape == b.shape, (a.shape, b.shape)
+    seeds, people, _ = a.shape
+    generator = np.random.default_rng(seed)
+    samples = np.empty(rounds)
+    for number in range(rounds):
+        counts = np.bincount(generator.integers(people, size=people), minlength=people)
+        by_seed = _scores_of(b, counts) - _scores_of(a, counts)
+        samples[number] = by_seed[generator.integers(seeds, size=seeds)].mean()
+    low, high = np.percentile(samples, (2.5, 97.5))
+    everyone = np.ones(people)
+    mean = (_scores_of(b, everyone) - _scores_of(a, everyone)).mean()
+    return Difference(float(mean), float(low), float(high))
+
+
+def _scores_of(contributions: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Score of each seed, [seeds], if each person occurs `counts` [N] times."""
+    total, weight = (counts.astype(np.float64) @ contributions).T
+    return total / weight
 
 
 def _costs(cfgs: Mapping[str, CfgNode], device: torch.device) -> dict[str, _Cost]:

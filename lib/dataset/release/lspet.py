@@ -35,15 +35,14 @@ HEAD_BOX = 5 / 3  # its diagonal in lengths of the head; PCKh takes 0.6 of it
 def read_lspet(path: Path) -> Release:
     """Read joints.mat: everyone is a training person, and each image its own video.
 
-    UserError if it is another file, such as joints.mat of the first Leeds Sports Pose, [3, 14, N],
-    whose third value means the opposite.
+    UserError: another file, as that of the first Leeds Sports Pose with its opposite third value.
     """
     joints = np.asarray(read_mat(path).get("joints"))
     if joints.dtype.kind not in "buif" or joints.ndim != 3 or joints.shape[:2] != (14, 3):
-        wrong = (
-            f"`joints` must be numbers of shape (14, 3, people), not {joints.dtype} {joints.shape}"
+        found = f"{joints.dtype} {joints.shape}"
+        raise UserError(
+            f"{path}: `joints` must be numbers (14, 3, N), not {found}: pass LSPET's file"
         )
-        raise UserError(f"{path}: {wrong}: pass LSPET's joints.mat")
     release = Release()
     for number, (x, y, annotated) in enumerate(joints.astype(np.float64).transpose(2, 1, 0), 1):
         points = np.stack([x, y], axis=1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from lib.analysis.inspection.attention import AttentionMaps, joint_mask, record_attention
+from lib.analysis.inspection.gather import AttentionMaps, joint_mask, record_attention
 from lib.dataset.skeleton import COCO, MPII, Skeleton
 from lib.models import PoseNetwork, build_model
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.analysis.study.significance import difference
+from lib.analysis.study.report import difference
 
 
 def sample(rng: np.random.Generator, probability: np.ndarray, seeds: int) -> np.ndarray:
