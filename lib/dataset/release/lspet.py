@@ -39,10 +39,8 @@ def read_lspet(path: Path) -> Release:
     """
     joints = np.asarray(read_mat(path).get("joints"))
     if joints.dtype.kind not in "buif" or joints.ndim != 3 or joints.shape[:2] != (14, 3):
-        found = f"{joints.dtype} {joints.shape}"
-        raise UserError(
-            f"{path}: `joints` must be numbers (14, 3, N), not {found}: pass LSPET's file"
-        )
+        found = f"not {joints.dtype} {joints.shape}: pass LSPET's joints.mat"
+        raise UserError(f"{path}: `joints` must be numbers of shape (14, 3, people), {found}")
     release = Release()
     for number, (x, y, annotated) in enumerate(joints.astype(np.float64).transpose(2, 1, 0), 1):
         points = np.stack([x, y], axis=1)
