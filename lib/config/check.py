@@ -181,11 +181,7 @@ RULES: tuple[Rule, ...] = (
     one_of("TRAIN.BATCH_NORM", "own", "sync", "frozen"),
     one_of("TRAIN.OPTIMIZER", "adam", "adamw", "sgd"),
     one_of("TRAIN.LR_SCHEDULER", "MultiStepLR", "CosineAnnealingLR"),
-    *rules_of(
-        "TRAIN.EMA_DECAY TRAIN.MOMENTUM",
-        "be 0 or more and less than 1",
-        lambda value, cfg: 0 <= value < 1,
-    ),
+    *rules_of("TRAIN.EMA_DECAY TRAIN.MOMENTUM", "lie in [0, 1)", lambda value, cfg: 0 <= value < 1),
     Rule(
         "TRAIN.LR_STEP",
         "be strictly increasing, from 1 on",
