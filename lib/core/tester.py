@@ -77,7 +77,7 @@ class Tester:
         if not self.can_score:
             return None
         try:
-            train = read_annotation(self.cfg, self.cfg.DATASET.TRAIN_SET)
+            train = read_annotation(self.cfg, "train")
         except UserError as error:  # a data set only for testing has none
             log.info("no score of the mean pose: %s", error)
             return None

@@ -118,8 +118,8 @@ def test_epoch_and_seed_change_the_sample(cfg: CfgNode, assert_same: Callable[..
     assert not np.array_equal(build_dataset(cfg, "train")[0, 1]["joints"], dataset[0, 1]["joints"])
 
 
-@pytest.mark.parametrize("name", DATASETS)
-def test_every_dataset_builds(cfg: CfgNode, name: str, root: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in DATASETS if name != "coco"])
+def test_every_dataset_in_mpii_s_layout_builds(cfg: CfgNode, name: str, root: Path) -> None:
     cfg.DATASET.DATASET = name
     dataset = build_dataset(cfg, "test")
     assert dataset.annotation.gt_path == root / "annot" / "gt_valid.mat"
@@ -130,8 +130,8 @@ def test_every_dataset_builds(cfg: CfgNode, name: str, root: Path) -> None:
 
 
 def test_wrong_keys_are_named(cfg: CfgNode, one_line: Callable[..., None]) -> None:
-    cfg.DATASET.DATASET = "coco"
-    one_line(lambda: build_dataset(cfg, "train"), "DATASET.DATASET", "coco", "mpii")
+    cfg.DATASET.DATASET = "cocoa"
+    one_line(lambda: build_dataset(cfg, "train"), "DATASET.DATASET", "cocoa", "mpii")
     cfg.DATASET.DATASET, cfg.MODEL.NUM_JOINTS = "mpii", 17
     one_line(lambda: build_dataset(cfg, "train"), "MODEL.NUM_JOINTS", "17", "16")
     cfg.DATASET.SKELETON = "horse"

@@ -48,9 +48,13 @@ class BoxFile:
         people = self._people.get(self._key(name), [])
         return next((number for number, _ in people), None)
 
+    def mentions(self, names: Sequence[str]) -> bool:
+        """Whether the file mentions any of the images and videos of these names."""
+        return any(self._key(name) in self._people for name in names)
+
     def check(self, names: Sequence[str]) -> None:
         """UserError if the file mentions none of the images and videos of these names."""
-        if not any(self._key(name) in self._people for name in names):
+        if not self.mentions(names):
             known = join_names([str(key) for key in self._people]) or "nothing"
             raise UserError(f"{self.path}: has boxes of {known}, not of {join_names(names)}")
 
@@ -97,7 +101,7 @@ def _add_detections(file: BoxFile, content: dict[str, Any]) -> None:
     for name in names.values():
         if isinstance(name, str):
             file.add(name, None, [])  # it may have no people
-    person, entries = _person_category(content), content["annotations"]
+    person, entries = person_category(content), content["annotations"]
     people = [_id(entry, "category_id") in (None, person) for entry in entries]
     if entries and not any(people):
         raise UserError(f"{file.path}: no entry is of a person, `category_id` {person}")
@@ -106,7 +110,7 @@ def _add_detections(file: BoxFile, content: dict[str, Any]) -> None:
             _add_detection(file, entry, names, f"{file.path}: entry {index}")
 
 
-def _person_category(content: dict[str, Any]) -> Any:
+def person_category(content: dict[str, Any]) -> Any:
     """Return the id of the category `person`, or of the only one; by default COCO's."""
     ids = {str(entry.get("name")): _id(entry, "id") for entry in content.get("categories", [])}
     if ids:
