@@ -101,7 +101,7 @@ def evaluate_checkpoint(
     scores, baseline = tester.score(predictions), tester.score_mean_pose()
     metric = tester.metric
     if distributed.is_main:
-        metric.save_predictions(folder, predictions)
+        metric.save_predictions(folder, predictions, tester.dataset)
         content = {
             "scores": scores,
             "mean pose": baseline,
