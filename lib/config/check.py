@@ -119,7 +119,7 @@ def _has_layer_names(extra: CfgNode, cfg: CfgNode) -> bool:
 RULES: tuple[Rule, ...] = (
     *rules_of(
         """OUTPUT_DIR LOG_DIR DATA_DIR MODEL.PRETRAINED DATASET.ROOT DATASET.TRAIN_SET
-        DATASET.TEST_SET TRAIN.CHECKPOINT TEST.MODEL_FILE""",
+        DATASET.TEST_SET TRAIN.CHECKPOINT TEST.MODEL_FILE TEST.COCO_BBOX_FILE""",
         "be a path: no control characters, names of at most 255 bytes",
         lambda path, cfg: is_valid_path(path),
     ),
@@ -144,7 +144,7 @@ RULES: tuple[Rule, ...] = (
         lambda value, cfg: value >= 1,
     ),
     *rules_of(
-        "MODEL.SIGMA TRAIN.LR TRAIN.LR_FACTOR TRAIN.ADAM_EPS",
+        "MODEL.SIGMA TRAIN.LR TRAIN.LR_FACTOR TRAIN.ADAM_EPS TEST.OKS_THRE",
         "be greater than 0",
         lambda value, cfg: value > 0,
     ),
@@ -211,6 +211,12 @@ RULES: tuple[Rule, ...] = (
         lambda end, cfg: end > cfg.TRAIN.BEGIN_EPOCH,
     ),
     # Testing
+    one_of("TEST.REFINEMENT", "dark", "quarter"),
+    Rule(
+        "TEST.COCO_BBOX_FILE",
+        "name a file of detected boxes, or TEST.USE_GT_BBOX be true",
+        lambda file, cfg: file or cfg.TEST.USE_GT_BBOX or cfg.DATASET.DATASET != "coco",
+    ),
     Rule("TEST.BLUR_KERNEL", "be odd, from 1 to 999", lambda k, cfg: 1 <= k <= 999 and k % 2 == 1),
 )
 
@@ -247,13 +253,24 @@ IGNORED_KEYS: tuple[Ignored, ...] = (
         "only CosineAnnealingLR uses it",
         lambda cfg: cfg.TRAIN.LR_SCHEDULER != "CosineAnnealingLR",
     ),
-    Ignored("TEST.SHIFT_HEATMAP", "the unbiased crop needs no shift"),
     Ignored(
-        "TEST.BLUR_KERNEL", "TEST.POST_PROCESS is false", lambda cfg: not cfg.TEST.POST_PROCESS
+        "TEST.SHIFT_HEATMAP", "DATASET.UNBIASED needs no shift", lambda cfg: cfg.DATASET.UNBIASED
     ),
     *ignored_of(
-        """TEST.USE_GT_BBOX TEST.IMAGE_THRE TEST.NMS_THRE TEST.SOFT_NMS TEST.OKS_THRE
-        TEST.IN_VIS_THRE TEST.COCO_BBOX_FILE TEST.BBOX_THRE""",
+        "TEST.BLUR_KERNEL TEST.REFINEMENT",
+        "TEST.POST_PROCESS is false",
+        lambda cfg: not cfg.TEST.POST_PROCESS,
+    ),
+    Ignored("TEST.BLUR_KERNEL", "only dark blurs", lambda cfg: cfg.TEST.REFINEMENT != "dark"),
+    *ignored_of("TEST.NMS_THRE TEST.BBOX_THRE", "boxes are not suppressed, as in HRNet's code"),
+    *ignored_of(
+        "TEST.COCO_BBOX_FILE TEST.IMAGE_THRE",
+        "TEST.USE_GT_BBOX is true",
+        lambda cfg: cfg.TEST.USE_GT_BBOX,
+    ),
+    *ignored_of(
+        """TEST.USE_GT_BBOX TEST.IMAGE_THRE TEST.SOFT_NMS TEST.OKS_THRE TEST.IN_VIS_THRE
+        TEST.COCO_BBOX_FILE""",
         "only COCO's metric uses it",
         lambda cfg: cfg.DATASET.DATASET != "coco",
     ),

@@ -60,6 +60,7 @@ def build_dataset(cfg: CfgNode, split: Literal["train", "test"]) -> PoseDataset:
         seed=cfg.SEED,
         color_rgb=options.COLOR_RGB,
         smooth=not training and cfg.TEST.SMOOTH_CROP,
+        unbiased=options.UNBIASED,
         max_pixels=options.MAX_PIXELS,
         replace_bad=training and options.SKIP_BAD_IMAGES > 0,
     )

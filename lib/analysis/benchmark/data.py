@@ -10,8 +10,9 @@ import torch
 from yacs.config import CfgNode
 
 from lib.analysis.benchmark.measure import interleave
-from lib.dataset import build_dataset, build_train_loader
+from lib.dataset import build_dataset, build_skeleton, build_train_loader
 from lib.dataset.heatmap import decode
+from lib.inference.pipeline import build_decoding
 
 
 def loader_rates(cfg: CfgNode, samples: int = 400, rounds: int = 5) -> dict[str, float]:
@@ -45,10 +46,11 @@ def loader_rates(cfg: CfgNode, samples: int = 400, rounds: int = 5) -> dict[str,
 def decode_ms(cfg: CfgNode, device: torch.device, batch: int = 16, rounds: int = 31) -> float:
     """Return the milliseconds per image of decoding heatmaps as configured by TEST."""
     width, height = cfg.MODEL.HEATMAP_SIZE
+    decoding = build_decoding(cfg, build_skeleton(cfg))
     heatmaps = torch.rand(batch, cfg.MODEL.NUM_JOINTS, height, width, device=device)
 
     def task() -> None:
-        decode(heatmaps, blur_kernel=cfg.TEST.BLUR_KERNEL, refine=cfg.TEST.POST_PROCESS)
+        decode(heatmaps, decoding.blur_kernel, decoding.refine)
 
     (times,) = interleave({"decode": task}, rounds, device).values()
     return 1e3 * statistics.median(times) / batch
