@@ -4,8 +4,7 @@ import argparse
 
 from lib.core.results import write_json
 from lib.dataset.skeleton import COCO
-from lib.metrics.base import Metric
-from lib.metrics.oks import OksAP, score_results
+from lib.metrics.oks import score_results
 from lib.metrics.pckh import PCKh, load_gt, load_predictions, pckh
 from lib.utils.errors import run_command
 
@@ -20,13 +19,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     if arguments.gt.endswith(".json"):
-        metric: Metric = OksAP()
         scores = score_results(arguments.gt, arguments.pred, COCO)
     else:
-        metric, gt = PCKh(), load_gt(arguments.gt)
+        gt = load_gt(arguments.gt)
         missing = gt["jnt_missing"].T
         scores = pckh(load_predictions(arguments.pred, len(missing), missing == 0), gt)
-    print(metric.table({arguments.pred: scores}))
+    print(PCKh().table({arguments.pred: scores}))
     if arguments.json:
         write_json(arguments.json, scores)
 

@@ -253,15 +253,12 @@ IGNORED_KEYS: tuple[Ignored, ...] = (
         "only CosineAnnealingLR uses it",
         lambda cfg: cfg.TRAIN.LR_SCHEDULER != "CosineAnnealingLR",
     ),
+    Ignored("TEST.SHIFT_HEATMAP", "unbiased crops need none", lambda cfg: cfg.DATASET.UNBIASED),
     Ignored(
-        "TEST.SHIFT_HEATMAP", "DATASET.UNBIASED needs no shift", lambda cfg: cfg.DATASET.UNBIASED
+        "TEST.BLUR_KERNEL",
+        "only TEST.POST_PROCESS with TEST.REFINEMENT dark blurs",
+        lambda cfg: not cfg.TEST.POST_PROCESS or cfg.TEST.REFINEMENT != "dark",
     ),
-    *ignored_of(
-        "TEST.BLUR_KERNEL TEST.REFINEMENT",
-        "TEST.POST_PROCESS is false",
-        lambda cfg: not cfg.TEST.POST_PROCESS,
-    ),
-    Ignored("TEST.BLUR_KERNEL", "only dark blurs", lambda cfg: cfg.TEST.REFINEMENT != "dark"),
     *ignored_of("TEST.NMS_THRE TEST.BBOX_THRE", "boxes are not suppressed, as in HRNet's code"),
     *ignored_of(
         "TEST.COCO_BBOX_FILE TEST.IMAGE_THRE",

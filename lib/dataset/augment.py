@@ -45,9 +45,10 @@ class View:
         The crop is mirrored, not the image as in the family. That inverts the rotation, which does
         not matter, since angles are symmetric about 0.
         """
-        matrix = crop_matrix(self.center, self.scale, self.rotation, size, unbiased=self.unbiased)
+        unbiased = self.unbiased
+        matrix = crop_matrix(self.center, self.scale, self.rotation, size, unbiased=unbiased)
         if self.mirrored:  # x -> width - 1 - x, so that the center stays
-            matrix = matrix * [[-1], [1]] + [[0, 0, size[0] - self.unbiased], [0, 0, 0]]
+            matrix = matrix * [[-1], [1]] + [[0, 0, size[0] - unbiased], [0, 0, 0]]
         return matrix
 
 

@@ -58,16 +58,21 @@ def load_coco(path: str | Path, skeleton: Skeleton) -> dict[str, Any]:
     fields that other tools leave out. UserError names the entry that is wrong.
     """
     content = read_json(path)
-    lists = [content.get(key, []) if isinstance(content, dict) else None for key in _KEYS]
+    lists: list[Any] = [content.get(k, []) if isinstance(content, dict) else None for k in _KEYS]
     if not all(isinstance(x, list) and all(isinstance(y, dict) for y in x) for x in lists):
         raise UserError(f"{path}: must hold lists of objects, {', '.join(_KEYS)}, as in COCO")
-    images, annotations, categories = (list(entries or ()) for entries in lists)
+    images, annotations, categories = lists
     person = person_category({"categories": categories, "annotations": annotations})
     people = [entry for entry in annotations if entry.get("category_id", person) == person]
     if not images or (annotations and not people):
         raise UserError(f"{path}: has no images, or no annotation of `category_id` {person}")
     for index, image in enumerate(images):
-        _check_image(image, f"{path}: entry {index} of `images`")
+        where, name = f"{path}: entry {index} of `images`", image.get("file_name")
+        is_named = isinstance(name, str) and name and is_valid_path(name)
+        if not is_named or not isinstance(image.get("id"), int | str):
+            raise UserError(f"{where}: needs `file_name`, a path, and `id`, a whole number")
+        for side in {"width", "height"} & image.keys():
+            image[side] = float(read_numbers(image, side, (), where))
     for entries, key in ((images, "id"), (images, "file_name"), (people, "id")):
         values = Counter(str(entry[key]) for entry in entries if key in entry)
         value, count = max(values.items(), key=lambda item: item[1], default=("", 0))
@@ -84,25 +89,16 @@ def load_coco(path: str | Path, skeleton: Skeleton) -> dict[str, Any]:
     return {"images": images, "annotations": people, "categories": [{"id": person}]}
 
 
-def _check_image(image: dict[str, Any], where: str) -> None:
-    name = image.get("file_name")
-    if not isinstance(name, str) or not name or not is_valid_path(name):
-        raise UserError(f"{where}: `file_name` must be a file name, not {shorten(repr(name))}")
-    if not isinstance(image.get("id"), int | str):
-        raise UserError(f"{where}: `id` must be a whole number")
-    for side in {"width", "height"} & image.keys():
-        read_numbers(image, side, (), where)
-
-
 def _complete(entry: dict[str, Any], num_joints: int, where: str) -> None:
     """Check an annotation, and add the fields that it lacks."""
-    *_, width, height = read_numbers(entry, "bbox", (4,), where).tolist()
+    entry["bbox"] = read_numbers(entry, "bbox", (4,), where).tolist()
     keypoints = entry.setdefault("keypoints", [0] * 3 * num_joints)
     if isinstance(keypoints, list) and len(keypoints) != 3 * num_joints:
         text = f"`keypoints` has {len(keypoints)} numbers, not 3 for each of {num_joints} joints"
         raise UserError(f"{where}: {text}; see DATASET.SKELETON")
-    visible = read_numbers(entry, "keypoints", (3 * num_joints,), where)[2::3] > 0
-    defaults = {"area": width * height, "iscrowd": 0, "num_keypoints": int(visible.sum())}
+    entry["keypoints"] = read_numbers(entry, "keypoints", (3 * num_joints,), where).tolist()
+    annotated = sum(flag > 0 for flag in entry["keypoints"][2::3])
+    defaults = {"area": math.prod(entry["bbox"][2:]), "iscrowd": 0, "num_keypoints": annotated}
     for key, default in defaults.items():
         value = entry.setdefault(key, default)
         if not isinstance(value, int | float) or not math.isfinite(value):

@@ -106,20 +106,15 @@ def predict_heatmaps(
 
 
 def to_image(
-    joints: np.ndarray,
-    center: np.ndarray,
-    scale: np.ndarray,
-    size: Sequence[int],
+    joints: np.ndarray, center: np.ndarray, scale: np.ndarray, size: Sequence[int],
     unbiased: bool = True,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """Joints [B, J, 2] in heatmap cells of `size` (w, h) -> 0-based image pixels, float64.
 
     `center` and `scale` [B, 2] are those of the crops; `unbiased` as of `crop_matrix`.
     """
-    inverse = [
-        crop_matrix(c, s, 0.0, size, inverse=True, unbiased=unbiased)
-        for c, s in zip(center, scale, strict=True)
-    ]
+    crops = zip(center, scale, strict=True)
+    inverse = [crop_matrix(*crop, 0.0, size, True, unbiased) for crop in crops]
     return np.stack([transform_points(j, m) for j, m in zip(joints, inverse, strict=True)])
 
 
@@ -135,7 +130,7 @@ def predict(
         cells, scores = decode(heatmaps, decoding.blur_kernel, decoding.refine)
         size = (heatmaps.shape[3], heatmaps.shape[2])
         center, scale = batch["center"].numpy(), batch["scale"].numpy()
-        in_map = cells.double().cpu().numpy()
-        joints = to_image(in_map, center, scale, size, decoding.unbiased)
+        in_cells = cells.double().cpu().numpy()
+        joints = to_image(in_cells, center, scale, size, decoding.unbiased)
         predictions.append(Predictions(joints, scores.cpu().numpy()))
     return concatenate(predictions)

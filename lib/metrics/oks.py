@@ -3,8 +3,8 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -34,52 +34,34 @@ SCORES = (
 
 def oks_nms(
     keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshold: float,
-    sigmas: np.ndarray, min_visible: float | None = None,
+    sigmas: np.ndarray, min_visible: float | None = None, soft: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """Keep the best of people whose OKS is above `threshold`; their indices, best first.
 
     keypoints [N, J, 3] (x, y, score), scores [N], areas [N] in pixels, sigmas [J]. With
     `min_visible`, only joints whose score is above it count: that of the worse of the two people,
-    as the HRNet family's code computes it (it means both).
+    as the HRNet family's code computes it (it means both). With `soft`, the best person lowers the
+    scores of others by exp(-OKS² / threshold) instead, and at most 20 are kept.
     """
-
-    def drop(left: np.ndarray, similar: np.ndarray) -> np.ndarray:
-        return np.where(similar > threshold, -np.inf, left)
-
-    return _suppress(keypoints, scores, areas, sigmas, min_visible, drop, len(scores))
-
-
-def soft_oks_nms(
-    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshold: float,
-    sigmas: np.ndarray, min_visible: float | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Choose at most 20 people, best first; a choice lowers the scores of similar people.
-
-    Arguments as of `oks_nms`; scores are multiplied by exp(-OKS² / threshold).
-    """
-
-    def lower(left: np.ndarray, similar: np.ndarray) -> np.ndarray:
-        return left * np.exp(-(similar**2) / threshold)
-
-    return _suppress(keypoints, scores, areas, sigmas, min_visible, lower, MAX_PEOPLE)
-
-
-def _suppress(
-    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: np.ndarray,
-    min_visible: float | None, rescore: Callable[[np.ndarray, np.ndarray], np.ndarray], limit: int,
-) -> np.ndarray:  # fmt: skip
-    """Take the best person, rescore all by their OKS with that one, and so on; -inf is out."""
     left, kept = scores.astype(np.float64), list[int]()
     counted = keypoints[:, :, 2] > (-np.inf if min_visible is None else min_visible)
-    while len(kept) < limit and left.max(initial=-np.inf) > -np.inf:
+    while left.max(initial=-np.inf) > -np.inf and not (soft and len(kept) == MAX_PEOPLE):
         best = int(left.argmax())
         kept.append(best)
         squared = ((keypoints[:, :, :2] - keypoints[best, :, :2]) ** 2).sum(axis=-1)
         size = (areas + areas[best]) / 2 + np.spacing(1)
         similar = np.exp(-squared / (8 * np.asarray(sigmas) ** 2 * size[:, None])) * counted
-        left = rescore(left, similar.sum(axis=1) / np.maximum(counted.sum(axis=1), 1))
+        oks = similar.sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+        left = (
+            left * np.exp(-(oks**2) / threshold)
+            if soft
+            else np.where(oks > threshold, -np.inf, left)
+        )
         left[kept] = -np.inf
     return np.array(kept, dtype=np.int64)
+
+
+soft_oks_nms = partial(oks_nms, soft=True)
 
 
 @dataclass(frozen=True)
@@ -87,7 +69,7 @@ class OksAP(Metric):
     """COCO's average precision over OKS 0.5, 0.55, …, 0.95 (Lin et al. 2014), 0 to 1.
 
     A person's score is the box's times the mean over joints above `joint_threshold`. Repeated
-    people are left out by `oks_nms`, or with `soft` by `soft_oks_nms`, at `oks_threshold`.
+    people are left out by `oks_nms`, with `soft` or not, at `oks_threshold`.
     """
 
     oks_threshold: float = 0.9
@@ -144,7 +126,7 @@ class OksAP(Metric):
         shares = np.bincount(people[found], precision[found], 1 + int(counted.max()))
         shares = shares[counted.astype(int)]
         # COCO averages precision over 101 recalls, not over people.
-        shares = shares * (len(shares) * coco_scores(evaluation)["AP"] / max(shares.sum(), 1e-12))
+        shares = shares * (len(shares) * evaluation.stats[0] / max(shares.sum(), 1e-12))
         return np.stack([shares, np.ones(len(shares))], axis=1)
 
     def save_predictions(
@@ -165,28 +147,23 @@ class OksAP(Metric):
         self, predictions: Predictions, dataset: PoseDataset, content: dict[str, Any]
     ) -> list[dict[str, Any]]:
         """Return the people after suppression, as entries of COCO's results."""
-        records, nms = dataset.records, soft_oks_nms if self.soft else oks_nms
+        records, sigmas = dataset.records, np.array(dataset.skeleton.sigmas)
         joint_scores = np.nan_to_num(predictions.scores.astype(np.float64))
         keypoints = np.dstack([np.nan_to_num(predictions.joints), joint_scores])
         seen = joint_scores > self.joint_threshold
         scores = (joint_scores * seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
         scores *= [record.score for record in records]
         areas = np.array([np.prod(record.scale * PIXELS_PER_SCALE) for record in records])
-        sigmas, threshold = np.array(dataset.skeleton.sigmas), self.oks_threshold
         ids = {image["file_name"]: image["id"] for image in content["images"]}
         entries = []
         for image, group in groupby(range(len(records)), lambda index: records[index].image):
             people = np.array([*group])
-            kept = nms(keypoints[people], scores[people], areas[people], threshold, sigmas)
-            entries += [
-                {
-                    "image_id": ids[image],
-                    "category_id": content["categories"][0]["id"],
-                    "keypoints": keypoints[person].ravel().tolist(),
-                    "score": float(scores[person]),
-                }
-                for person in people[kept]
-            ]
+            of_image = keypoints[people], scores[people], areas[people]
+            kept = oks_nms(*of_image, self.oks_threshold, sigmas, soft=self.soft)
+            common = {"image_id": ids[image], "category_id": content["categories"][0]["id"]}
+            for person in people[kept]:
+                numbers = keypoints[person].ravel().tolist()
+                entries.append({**common, "keypoints": numbers, "score": float(scores[person])})
         return entries
 
 
@@ -217,17 +194,14 @@ def score_results(
 ) -> dict[str, float]:
     """Score a file of COCO's results against an annotation file; UserError if one is wrong."""
     content, results = load_coco(gt_path, skeleton), read_json(results_path)
-    if not isinstance(results, list) or not results:
-        raise UserError(f"{results_path}: must be a list of results that is not empty")
-    known = {image["id"] for image in content["images"]}
-    for index, entry in enumerate(results):
-        where = f"{results_path}: entry {index}"
-        image_id = entry.get("image_id") if isinstance(entry, dict) else None
-        if not isinstance(image_id, int | str) or image_id not in known:
-            raise UserError(f"{where}: its `image_id` is of no image of {gt_path}")
-        read_numbers(entry, "keypoints", (3 * skeleton.num_joints,), where)
-        read_numbers(entry, "score", (), where)
-    if all(entry.get("category_id") != content["categories"][0]["id"] for entry in results):
-        raise UserError(f"{results_path}: no entry has the `category_id` of a person")
+    person, known = content["categories"][0]["id"], {image["id"] for image in content["images"]}
     with as_user_error(f"{results_path}: cannot be scored"):
+        if not any(entry["category_id"] == person for entry in results):
+            raise UserError(f"{results_path}: is empty, or no entry has `category_id` {person}")
+        for index, entry in enumerate(results):
+            where = f"{results_path}: entry {index}"
+            if entry["image_id"] not in known:
+                raise UserError(f"{where}: its `image_id` is of no image of {gt_path}")
+            read_numbers(entry, "keypoints", (3 * skeleton.num_joints,), where)
+            read_numbers(entry, "score", (), where)
         return coco_scores(coco_evaluation(content, results, skeleton))

@@ -183,6 +183,7 @@ def test_the_file_of_detections_must_be_named(
     [
         (("images", 0), {"file_name": None}, ("entry 0", "file_name")),
         (("images", 0), {"id": None}, ("entry 0", "id")),
+        (("images", 0), {"file_name": "a\nb.jpg"}, ("entry 0", "file_name")),
         (("images", 0), {"width": "wide"}, ("entry 0", "width")),
         (("images", 1), {"id": 7}, ("2 entries", "id", "7")),
         (("images", 1), {"file_name": "000000000007.jpg"}, ("2 entries", "file_name")),

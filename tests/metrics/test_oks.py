@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pycocotools.coco import COCO as CocoFile
-from pycocotools.cocoeval import COCOeval
+from pycocotools.cocoeval import COCOeval, Params
 from yacs.config import CfgNode
 
 from lib.config import get_cfg
@@ -161,11 +161,15 @@ def test_errors_give_oks(coco: Path) -> None:
     ("content", "word"),
     [
         ([], "empty"),
-        ({}, "list"),
-        ([3], "entry 0"),
-        ([{"image_id": 999}], "image_id"),
-        ([{"image_id": 7, "keypoints": [0] * 48, "score": 1}], "keypoints"),
-        ([{"image_id": 7, "keypoints": [0] * 51, "score": "high"}], "score"),
+        ({}, "empty"),
+        (3, "cannot be scored"),
+        ([3], "cannot be scored"),
+        ([{"image_id": 7}], "category_id"),
+        ([{"category_id": 1}], "image_id"),
+        ([{"image_id": 999, "category_id": 1}], "image_id"),
+        ([{"image_id": [7], "category_id": 1}], "cannot be scored"),
+        ([{"image_id": 7, "category_id": 1, "keypoints": [0] * 48, "score": 1}], "keypoints"),
+        ([{"image_id": 7, "category_id": 1, "keypoints": [0] * 51, "score": "high"}], "score"),
         ([{"image_id": 7, "keypoints": [0] * 51, "score": 1, "category_id": 2}], "category_id"),
         (
             [{"image_id": 7, "keypoints": [0] * 51, "score": 1, "category_id": 1, "bbox": 3}],
@@ -181,3 +185,7 @@ def test_wrong_results_are_errors_of_one_line(
     gt = coco / "annotations/person_keypoints_val2017.json"
     with pytest.raises(UserError, match=f"results.json.*{word}"):
         score_results(gt, path, COCO)
+
+
+def test_sigmas_are_those_of_the_library() -> None:
+    np.testing.assert_array_equal(SIGMAS, Params("keypoints").kpt_oks_sigmas)
