@@ -61,11 +61,7 @@ class Metric(ABC):
 
     def parts(self, skeleton: Skeleton) -> dict[str, list[int]]:
         """Return the groups of joints that plots show; the last is all joints that count."""
-        parts: dict[str, list[int]] = {}
-        for joint, name in enumerate(skeleton.names):
-            part = name.removeprefix("left_").removeprefix("right_").replace("_", " ").capitalize()
-            parts.setdefault(part, []).append(joint)
-        return parts | {"All joints": list(range(skeleton.num_joints))}
+        return {"All joints": list(range(skeleton.num_joints))}
 
     def curves(
         self, predictions: Predictions, dataset: PoseDataset, thresholds: np.ndarray

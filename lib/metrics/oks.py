@@ -129,6 +129,13 @@ class OksAP(Metric):
         shares = shares * (len(shares) * evaluation.stats[0] / max(shares.sum(), 1e-12))
         return np.stack([shares, np.ones(len(shares))], axis=1)
 
+    def parts(self, skeleton: Skeleton) -> dict[str, list[int]]:
+        """Return the parts of the body, left and right together, and all joints."""
+        parts: dict[str, list[int]] = {}
+        for joint, name in enumerate(skeleton.names):
+            parts.setdefault(name.rpartition("_")[2].capitalize(), []).append(joint)
+        return parts | super().parts(skeleton)
+
     def save_predictions(
         self, folder: Path, predictions: Predictions, dataset: PoseDataset
     ) -> Path:
