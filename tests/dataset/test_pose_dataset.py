@@ -129,6 +129,14 @@ def test_every_dataset_in_mpii_s_layout_builds(cfg: CfgNode, name: str, root: Pa
     assert not dataset[0]["visible"].any()
 
 
+def test_the_biased_crop_is_a_key(cfg: CfgNode) -> None:
+    cfg.DATASET.UNBIASED = False
+    dataset = build_dataset(cfg, "test")
+    record, sample = dataset.records[1], dataset[1]
+    matrix = crop_matrix(record.center, record.scale, 0, (32, 48), unbiased=False)
+    np.testing.assert_allclose(sample["joints"], transform_points(record.joints, matrix), rtol=1e-5)
+
+
 def test_wrong_keys_are_named(cfg: CfgNode, one_line: Callable[..., None]) -> None:
     cfg.DATASET.DATASET = "cocoa"
     one_line(lambda: build_dataset(cfg, "train"), "DATASET.DATASET", "cocoa", "mpii")

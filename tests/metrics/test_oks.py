@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coco_set import detections
 from pycocotools.coco import COCO as CocoFile
 from pycocotools.cocoeval import COCOeval, Params
 from yacs.config import CfgNode
@@ -110,15 +111,17 @@ def test_ids_from_0_cost_nobody(coco: Path, tmp_path: Path) -> None:
 
 def test_a_person_s_score_is_the_box_s_times_that_of_its_joints(coco: Path, tmp_path: Path) -> None:
     cfg = set_up(coco)
-    dataset = build_dataset(cfg, "test")
-    object.__setattr__(dataset.annotation.records[0], "score", 1.0)
-    predictions = noisy(dataset, 0)
+    gt = coco / "annotations/person_keypoints_val2017.json"
+    (tmp_path / "found.json").write_text(json.dumps(detections(gt)))
+    cfg.TEST.USE_GT_BBOX, cfg.TEST.COCO_BBOX_FILE = False, str(tmp_path / "found.json")
+    dataset = build_dataset(cfg, "test")  # the first two people have the score 0.4
+    predictions = noisy(dataset, 3)
     predictions.scores[0] = [0.15] * 10 + [0.5] * 6 + [0.8]
     predictions.scores[1] = 0.05  # below the threshold
     file = OksAP(joint_threshold=0.2).save_predictions(tmp_path, predictions, dataset)
     first, second = json.loads(file.read_text())[:2]
     assert (first["image_id"], first["category_id"]) == (7, 1)
-    assert first["score"] == pytest.approx((6 * 0.5 + 0.8) / 7)
+    assert first["score"] == pytest.approx(0.4 * (6 * 0.5 + 0.8) / 7)
     assert second["score"] == 0
     np.testing.assert_array_equal(
         np.reshape(first["keypoints"], (17, 3))[:, :2], predictions.joints[0]
