@@ -35,6 +35,7 @@ setup(
         "tqdm>=4.66",
         "filelock>=3.12",
         "matplotlib>=3.8",
+        "pycocotools>=2.0.8",
     ],
     extras_require={
         "test": [

@@ -19,6 +19,7 @@ import numpy as np
 from lib.config import load_cfg
 from lib.dataset.images import ImageFolder, decode_image
 from lib.dataset.mpii import read_mpii
+from lib.dataset.records import Boxes
 from lib.dataset.skeleton import COCO, MPII, Skeleton
 from lib.dataset.transforms import (
     MARGIN,
@@ -96,7 +97,7 @@ def read_coco(root: Path, skeleton: Skeleton) -> list[Subject]:
 def read_sample(root: Path) -> list[Subject]:
     """Read the people of MPII's annot/sample.json; their boxes give the crops of the data set."""
     folder, subjects = ImageFolder(root / "images"), []
-    for record in read_mpii(root, "sample", MPII).records:
+    for record in read_mpii(root, "sample", MPII, Boxes((128, 128))).records:
         size = record.scale * (PIXELS_PER_SCALE / MARGIN)
         box = np.concatenate([record.center - (size - 1) / 2, size])
         subjects.append(Subject(_read_image(folder, record.image), box, np.zeros((17, 3))))

@@ -126,7 +126,7 @@ class Predictor:
 
     def _crop(self, image: np.ndarray, box: np.ndarray) -> dict[str, Any]:
         center, scale = box_to_center_scale(box[:4], self._size)
-        matrix = crop_matrix(center, scale, 0.0, self._size)
+        matrix = crop_matrix(center, scale, 0.0, self._size, unbiased=self._decoding.unbiased)
         crop = crop_image(image, matrix, self._size, self._smooth)
         crop = crop if self._is_rgb else cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
         return {"image": crop, "center": center, "scale": scale, "box": box}

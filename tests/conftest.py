@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from coco_set import write_coco
 from desk import Desk, open_desk
 from yacs.config import CfgNode
 
@@ -34,6 +35,14 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small synthetic data set: 20 people to train on, 6 to test on."""
     root = tmp_path_factory.mktemp("data") / "synthetic"
     make_synthetic(root, {"train": 20, "valid": 6}, seed=0, image_size=64)
+    return root
+
+
+@pytest.fixture(scope="session")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small data set in COCO's layout, with two people an image and a crowd."""
+    root = tmp_path_factory.mktemp("data") / "coco"
+    write_coco(root, {"train2017": 8, "val2017": 5})
     return root
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lib.dataset.mpii import read_mpii
+from lib.dataset.records import Boxes
 from lib.dataset.skeleton import COCO, MPII
 from lib.dataset.transforms import box_to_center_scale
 
@@ -65,7 +66,7 @@ def test_only_labelled_joints_count(keypoints: np.ndarray, joints: np.ndarray) -
 
 def test_boxes_of_mpii_give_the_crops_of_the_data_set(shared: Path) -> None:
     root = shared / "data/mpii"
-    records = read_mpii(root, "sample", MPII).records
+    records = read_mpii(root, "sample", MPII, Boxes((128, 128))).records
     for record, subject in zip(records, SHEET["read_sample"](root), strict=True):
         center, scale = box_to_center_scale(subject.box, (128, 128))
         np.testing.assert_allclose(center, record.center)

@@ -50,13 +50,15 @@ def assert_same(one: list[Person], other: list[Person]) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"rgb": False, "flip": False, "refine": False}, {"smooth": True}]
+    "options",
+    [{}, {"rgb": False, "flip": False, "refine": False}, {"smooth": True}, {"unbiased": False}],
 )
 def test_predictions_equal_those_of_the_tester(make: Make, shared: Path, options: dict) -> None:
     cfg, file = make(PRUNE="token")
     cfg.DATASET.ROOT, cfg.DATASET.TEST_SET = str(shared / "data/mpii"), "sample"
     cfg.DATASET.COLOR_RGB = options.get("rgb", True)
     cfg.TEST.SMOOTH_CROP = options.get("smooth", False)
+    cfg.DATASET.UNBIASED = options.get("unbiased", True)
     cfg.TEST.FLIP_TEST = options.get("flip", True)
     cfg.TEST.POST_PROCESS = options.get("refine", True)
     predictor = Predictor(cfg, file, CPU)

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 from lib.core.session import open_session
-from lib.prediction.boxes import read_boxes
+from lib.dataset.boxes import read_boxes
 from lib.prediction.detectors import DETECTORS, MIN_SCORES, build_detector
 from lib.prediction.media import find_sources, silence_codecs
 from lib.prediction.output import WRITES, Options, plan_outputs

@@ -126,14 +126,15 @@ def _has_layer_names(extra: CfgNode, cfg: CfgNode) -> bool:
 
 
 _PATHS = """OUTPUT_DIR LOG_DIR DATA_DIR MODEL.PRETRAINED DATASET.ROOT DATASET.TRAIN_SET
-    DATASET.TEST_SET TRAIN.CHECKPOINT TEST.MODEL_FILE"""
+    DATASET.TEST_SET TRAIN.CHECKPOINT TEST.MODEL_FILE
+    TEST.COCO_BBOX_FILE"""
 _NOT_NEGATIVE = """WORKERS DATASET.SCALE_FACTOR DATASET.ROT_FACTOR DATASET.NUM_JOINTS_HALF_BODY
     DATASET.SKIP_BAD_IMAGES DATASET.COLOR DATASET.CUTOUT TRAIN.LR_END TRAIN.WARMUP_STEPS TRAIN.WD
     TRAIN.BEGIN_EPOCH TRAIN.CLIP_GRAD TRAIN.SKIP_NOT_FINITE TRAIN.CHECKPOINT_STEPS
     TRAIN.CHECKPOINT_MINUTES TRAIN.BACKBONE_LR TRAIN.FROZEN_STAGES"""
 _COUNTS = """PRINT_FREQ MODEL.NUM_JOINTS TRAIN.BATCH_SIZE_PER_GPU TRAIN.ACCUMULATE
     TEST.BATCH_SIZE_PER_GPU TEST.INTERVAL DATASET.MAX_PIXELS"""
-_POSITIVE = "MODEL.SIGMA TRAIN.LR TRAIN.LR_FACTOR TRAIN.ADAM_EPS"
+_POSITIVE = "MODEL.SIGMA TRAIN.LR TRAIN.LR_FACTOR TRAIN.ADAM_EPS TEST.OKS_THRE"
 _SHARES = "DATASET.COLOR DATASET.CUTOUT DATASET.PROB_HALF_BODY TRAIN.LR_FACTOR"
 
 # In this order: a rule may rely on those before it.
@@ -205,6 +206,12 @@ RULES: tuple[Rule, ...] = (
         "be fp32 if TEST.RUNTIME is onnx, fp32 or bf16 if it is openvino",
         lambda precision, cfg: precision in RUNTIMES[cfg.TEST.RUNTIME],
     ),
+    one_of("TEST.REFINEMENT", "dark", "quarter"),
+    Rule(
+        "TEST.COCO_BBOX_FILE",
+        "name a file of detected boxes, or TEST.USE_GT_BBOX be true",
+        lambda file, cfg: file or cfg.TEST.USE_GT_BBOX or cfg.DATASET.DATASET != "coco",
+    ),
     Rule("TEST.BLUR_KERNEL", "be odd, from 1 to 999", lambda k, cfg: 1 <= k <= 999 and k % 2 == 1),
 )
 
@@ -224,11 +231,17 @@ IGNORED_KEYS: tuple[Ignored, ...] = (
     *ignored_unless("TRAIN.MOMENTUM TRAIN.NESTEROV", "TRAIN.OPTIMIZER", "sgd"),
     *ignored_unless("TRAIN.LR_STEP TRAIN.LR_FACTOR", "TRAIN.LR_SCHEDULER", "MultiStepLR"),
     *ignored_unless("TRAIN.LR_END", "TRAIN.LR_SCHEDULER", "CosineAnnealingLR"),
-    Ignored("TEST.SHIFT_HEATMAP", "the unbiased crop needs no shift"),
-    *ignored_unless("TEST.BLUR_KERNEL", "TEST.POST_PROCESS", True),
+    Ignored("TEST.SHIFT_HEATMAP", "unbiased crops need none", lambda cfg: cfg.DATASET.UNBIASED),
+    Ignored(
+        "TEST.BLUR_KERNEL",
+        "only TEST.POST_PROCESS with TEST.REFINEMENT dark blurs",
+        lambda cfg: not cfg.TEST.POST_PROCESS or cfg.TEST.REFINEMENT != "dark",
+    ),
+    *ignored_of("TEST.NMS_THRE TEST.BBOX_THRE", "boxes are not suppressed, as in HRNet's code"),
+    *ignored_unless("TEST.COCO_BBOX_FILE TEST.IMAGE_THRE", "TEST.USE_GT_BBOX", False),
     *ignored_of(
-        """TEST.USE_GT_BBOX TEST.IMAGE_THRE TEST.NMS_THRE TEST.SOFT_NMS TEST.OKS_THRE
-        TEST.IN_VIS_THRE TEST.COCO_BBOX_FILE TEST.BBOX_THRE""",
+        """TEST.USE_GT_BBOX TEST.IMAGE_THRE TEST.SOFT_NMS TEST.OKS_THRE TEST.IN_VIS_THRE
+        TEST.COCO_BBOX_FILE""",
         "only COCO's metric uses it",
         lambda cfg: cfg.DATASET.DATASET != "coco",
     ),

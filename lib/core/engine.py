@@ -84,6 +84,7 @@ class TrainState:
     whose gradients are summed. `clip_grad` is the largest norm of the gradient (0: no limit). With
     `restore_norms` a failed step leaves batch norm's statistics unchanged; with `freeze_norms` they
     never change. With `train_outside` a joint outside the crop counts, with an empty heatmap.
+    `unbiased` as of `crop_matrix`.
     """
 
     model: nn.Module
@@ -102,6 +103,7 @@ class TrainState:
     restore_norms: bool = False
     freeze_norms: bool = False
     train_outside: bool = False
+    unbiased: bool = True
 
     @property
     def network(self) -> PoseNetwork:
@@ -122,7 +124,7 @@ class TrainState:
         """
         device = self.distributed.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        joints = rescale_joints(batch["joints"], self.image_size, self.heatmap_size)
+        joints = rescale_joints(batch["joints"], self.image_size, self.heatmap_size, self.unbiased)
         target, weight = encode(joints, batch["visible"], self.heatmap_size, self.sigma)
         if self.train_outside:
             weight = batch["visible"].to(weight)

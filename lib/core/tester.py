@@ -77,7 +77,7 @@ class Tester:
         if not self.can_score:
             return None
         try:
-            train = read_annotation(self.cfg, self.cfg.DATASET.TRAIN_SET)
+            train = read_annotation(self.cfg, "train")
         except UserError as error:  # a data set only for testing has none
             log.info("no score of the mean pose: %s", error)
             return None
@@ -101,7 +101,7 @@ def evaluate_checkpoint(
     scores, baseline = tester.score(predictions), tester.score_mean_pose()
     metric = tester.metric
     if distributed.is_main:
-        metric.save_predictions(folder, predictions)
+        metric.save_predictions(folder, predictions, tester.dataset)
         content = {
             "scores": scores,
             "mean pose": baseline,

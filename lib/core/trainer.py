@@ -298,6 +298,7 @@ def build_train_state(
         restore_norms=train.SKIP_NOT_FINITE > 0,
         freeze_norms=train.BATCH_NORM == "frozen",
         train_outside=cfg.LOSS.USE_OUTSIDE_JOINTS,
+        unbiased=cfg.DATASET.UNBIASED,
     )
 
 

@@ -29,8 +29,9 @@ def debug_images(cfg: CfgNode, result: StepResult, skeleton: Skeleton) -> dict[s
         joints = result.batch["joints"].cpu().numpy()
         drawn["gt"] = drawing.draw_batch(images, joints, visible, skeleton)
     if debug.SAVE_BATCH_IMAGES_PRED:
-        cells = decode(result.output, refine=False)[0]
-        joints = rescale_joints(cells, cfg.MODEL.HEATMAP_SIZE, cfg.MODEL.IMAGE_SIZE).cpu().numpy()
+        cells = decode(result.output, refine=False)[0].cpu()
+        sizes = cfg.MODEL.HEATMAP_SIZE, cfg.MODEL.IMAGE_SIZE
+        joints = rescale_joints(cells, *sizes, cfg.DATASET.UNBIASED).numpy()
         drawn["pred"] = drawing.draw_batch(images, joints, visible, skeleton)
     if debug.SAVE_HEATMAPS_GT:
         drawn["hm_gt"] = drawing.draw_batch_heatmaps(images, result.target.cpu().numpy())
@@ -52,7 +53,8 @@ def contact_sheet(
     for index in range(min(24, len(dataset))) if people is None else people:
         sample = dataset[index]
         image = _rgb(sample["image"], dataset.color_rgb)
-        matrix = crop_matrix(sample["center"], sample["scale"], 0.0, image.shape[1::-1])
+        box, size = (sample["center"], sample["scale"]), image.shape[1::-1]
+        matrix = crop_matrix(*box, 0.0, size, unbiased=dataset.unbiased)
         joints = transform_points(predictions.joints[index], matrix)
         pairs.append((image, sample["joints"], sample["visible"]))
         pairs.append((image, joints, predictions.scores[index]))

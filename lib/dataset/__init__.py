@@ -9,7 +9,7 @@ from lib.dataset.augment import Augmentation
 from lib.dataset.images import ImageFolder, ImageZip
 from lib.dataset.loader import build_test_loader, build_train_loader
 from lib.dataset.pose_dataset import PoseDataset
-from lib.dataset.records import Annotation, shared_images
+from lib.dataset.records import Annotation, Boxes, shared_images
 from lib.dataset.registry import DATASETS, DatasetSpec, build_skeleton, dataset_spec
 from lib.dataset.skeleton import SKELETONS, Skeleton
 
@@ -17,6 +17,7 @@ __all__ = [
     "DATASETS",
     "SKELETONS",
     "Annotation",
+    "Boxes",
     "DatasetSpec",
     "PoseDataset",
     "Skeleton",
@@ -37,11 +38,12 @@ def build_dataset(cfg: CfgNode, split: Literal["train", "test"]) -> PoseDataset:
     UserError names the key or the file that is wrong.
     """
     options, training = cfg.DATASET, split == "train"
-    root = resolve_path(cfg, options.ROOT)
+    annotation = read_annotation(cfg, split)
+    images = resolve_path(cfg, options.ROOT) / annotation.folder
     is_zip = options.DATA_FORMAT == "zip"
     return PoseDataset(
-        read_annotation(cfg, options.TRAIN_SET if training else options.TEST_SET),
-        ImageZip(root / "images.zip") if is_zip else ImageFolder(root / "images"),
+        annotation,
+        ImageZip(images.with_name(f"{images.name}.zip")) if is_zip else ImageFolder(images),
         build_skeleton(cfg),
         tuple(cfg.MODEL.IMAGE_SIZE),
         augmentation=Augmentation(
@@ -58,15 +60,22 @@ def build_dataset(cfg: CfgNode, split: Literal["train", "test"]) -> PoseDataset:
         seed=cfg.SEED,
         color_rgb=options.COLOR_RGB,
         smooth=not training and cfg.TEST.SMOOTH_CROP,
+        unbiased=options.UNBIASED,
         max_pixels=options.MAX_PIXELS,
         replace_bad=training and options.SKIP_BAD_IMAGES > 0,
     )
 
 
-def read_annotation(cfg: CfgNode, image_set: str) -> Annotation:
-    """Read the people of a set, such as `train` or `valid`; UserError from its reader."""
-    root = resolve_path(cfg, cfg.DATASET.ROOT)
-    return dataset_spec(cfg).read(root, image_set, build_skeleton(cfg))
+def read_annotation(cfg: CfgNode, split: Literal["train", "test"]) -> Annotation:
+    """Read the people of DATASET.TRAIN_SET or TEST_SET; UserError from its reader."""
+    options, test = cfg.DATASET, cfg.TEST
+    boxes = Boxes(tuple(cfg.MODEL.IMAGE_SIZE))
+    if split == "test" and not test.USE_GT_BBOX:
+        boxes = Boxes(boxes.size, resolve_path(cfg, test.COCO_BBOX_FILE), test.IMAGE_THRE)
+    image_set = options.TRAIN_SET if split == "train" else options.TEST_SET
+    return dataset_spec(cfg).read(
+        resolve_path(cfg, options.ROOT), image_set, build_skeleton(cfg), boxes
+    )
 
 
 def resolve_path(cfg: CfgNode, path: str | Path) -> Path:

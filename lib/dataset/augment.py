@@ -3,7 +3,7 @@
 Source: `JointsDataset` of leoxiaobin/deep-high-resolution-net.pytorch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class View:
     scale: np.ndarray  # [2], in 200 pixels
     rotation: float = 0.0  # degrees
     mirrored: bool = False
+    unbiased: bool = True  # as of `crop_matrix`
 
     def matrix(self, size: tuple[int, int]) -> np.ndarray:
         """Return the map from image to crop of `size` (w, h), float64 [2, 3].
@@ -44,9 +45,10 @@ class View:
         The crop is mirrored, not the image as in the family. That inverts the rotation, which does
         not matter, since angles are symmetric about 0.
         """
-        matrix = crop_matrix(self.center, self.scale, self.rotation, size)
-        if self.mirrored:  # x -> width - 1 - x
-            matrix = matrix * [[-1], [1]] + [[0, 0, size[0] - 1], [0, 0, 0]]
+        unbiased = self.unbiased
+        matrix = crop_matrix(self.center, self.scale, self.rotation, size, unbiased=unbiased)
+        if self.mirrored:  # x -> width - 1 - x, so that the center stays
+            matrix = matrix * [[-1], [1]] + [[0, 0, size[0] - unbiased], [0, 0, 0]]
         return matrix
 
 
@@ -71,8 +73,8 @@ def augment(
     angle = float(np.clip(generator.standard_normal(), -2, 2)) * settings.rotation_factor
     rotate = generator.random() < ROTATION_PROBABILITY
     mirror = generator.random() < FLIP_PROBABILITY
-    return View(
-        center=view.center,
+    return replace(
+        view,
         scale=np.maximum(view.scale * factor, MIN_SCALE),
         rotation=angle if rotate else 0.0,
         mirrored=mirror and settings.flip,
@@ -102,4 +104,4 @@ def half_body(
     width, height = np.ptp(chosen, axis=0)
     width = max(width, height * aspect_ratio) * HALF_BODY_MARGIN
     scale = np.array([width, width / aspect_ratio]) / PIXELS_PER_SCALE
-    return View(center=chosen.mean(axis=0), scale=scale)
+    return replace(view, center=chosen.mean(axis=0), scale=scale)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,13 +29,16 @@ def encode(
     return rows.unsqueeze(-1) * columns.unsqueeze(-2), weight
 
 
-def decode(heatmaps: Tensor, blur_kernel: int = 11, refine: bool = True) -> tuple[Tensor, Tensor]:
+def decode(
+    heatmaps: Tensor, blur_kernel: int = 11, refine: bool | Literal["quarter"] = True
+) -> tuple[Tensor, Tensor]:
     """Return the joint of each map: its highest cell, refined to subcell accuracy by DARK.
 
     heatmaps [B,J,h,w], any floating dtype, computed in float32. Returns joints [B,J,2] (x, y) in
     heatmap cells and scores [B,J], the value of the highest cell, both float32. A map without a
     positive cell gives (0, 0). `blur_kernel` is odd, in cells; `refine` false returns the highest
-    cell. Source: DARK, Zhang et al. 2020; one Newton step on the log of the blurred map.
+    cell, "quarter" moves it by a quarter of a cell towards the higher neighbours, as HRNet does.
+    Source: DARK, Zhang et al. 2020; one Newton step on the log of the blurred map.
     """
     heatmaps = heatmaps.float()
     scores, cell = heatmaps.flatten(2).max(dim=-1)
@@ -42,16 +46,19 @@ def decode(heatmaps: Tensor, blur_kernel: int = 11, refine: bool = True) -> tupl
     peak = torch.stack((cell % width, cell // width), dim=-1) * (scores > 0).unsqueeze(-1)
     if not refine:
         return peak.float(), scores
+    if refine == "quarter":
+        return peak + _quarter_step(heatmaps, peak), scores
     return peak + _newton_step(heatmaps, peak, scores, blur_kernel), scores
 
 
-def flip_heatmaps(heatmaps: Tensor, flip_order: Sequence[int]) -> Tensor:
+def flip_heatmaps(heatmaps: Tensor, flip_order: Sequence[int], shift: bool = False) -> Tensor:
     """Convert the heatmaps of mirrored images, [B,J,h,w], to those of the original images.
 
     `flip_order` [J] is `Skeleton.flip_order`. Unbiased crops map corner cells to corner cells, so
-    the maps need no shift.
+    the maps need no `shift` by a cell to the right, which HRNet's crops do.
     """
-    return heatmaps[:, list(flip_order)].flip(-1)
+    flipped = heatmaps[:, list(flip_order)].flip(-1)
+    return torch.cat((flipped[..., :1], flipped[..., :-1]), dim=-1) if shift else flipped
 
 
 def _is_near(position: Tensor, length: int, sigma: float) -> Tensor:
@@ -68,6 +75,15 @@ def _gaussian(position: Tensor, is_visible: Tensor, length: int, sigma: float) -
     cells = torch.arange(length, dtype=position.dtype, device=position.device)
     values = torch.exp((cells - position.unsqueeze(-1)).square() / (-2 * sigma**2))
     return torch.where(is_visible.unsqueeze(-1), values, 0)
+
+
+def _quarter_step(heatmaps: Tensor, peak: Tensor) -> Tensor:
+    """A quarter of a cell towards the higher neighbour in x and in y, [B,J,2]; 0 at the border."""
+    height, width = heatmaps.shape[-2:]
+    f, (x, y) = _neighbourhood(heatmaps, peak), peak.unbind(-1)
+    step = torch.stack((f[..., 2, 3] - f[..., 2, 1], f[..., 3, 2] - f[..., 1, 2]), dim=-1).sign()
+    inner = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+    return torch.where(inner.unsqueeze(-1), step / 4, 0)
 
 
 def _newton_step(heatmaps: Tensor, peak: Tensor, scores: Tensor, blur_kernel: int) -> Tensor:

@@ -86,7 +86,9 @@ class ImageZip:
     def _access(self, name: str, read: Callable[[zipfile.ZipFile, str], T]) -> T:
         entry = _inside(name, self.path)
         try:
-            return read(self._open(), entry)
+            with suppress(KeyError):
+                return read(self._open(), entry)
+            return read(self._open(), f"{self.path.stem}/{entry}")  # as COCO's archives are packed
         except KeyError:
             first = next((info.filename for info in self._open().infolist()), None)
             text = f"no entry {entry!r}, the first is {first!r}: pack images without a folder"

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lib.dataset.records import Annotation, Record
+from lib.dataset.records import Annotation, Boxes, Record, read_numbers
 from lib.dataset.skeleton import Skeleton
-from lib.dataset.transforms import MARGIN, MAX_COORDINATE, PIXELS_PER_SCALE
+from lib.dataset.transforms import MARGIN, PIXELS_PER_SCALE
 from lib.utils.errors import UserError
 from lib.utils.files import read_json
 from lib.utils.text import is_valid_path, shorten
@@ -25,8 +25,8 @@ CENTER_SHIFT = 15  # pixels at scale 1, by which boxes lie below MPII's position
 UNLABELLED_SET = "test"  # the set whose people have no joints
 
 
-def read_mpii(root: Path, image_set: str, skeleton: Skeleton) -> Annotation:
-    """Read a set in MPII's layout; the set `test` has no joints and no ground truth.
+def read_mpii(root: Path, image_set: str, skeleton: Skeleton, boxes: Boxes) -> Annotation:
+    """Read a set in MPII's layout, with its own boxes; `test` has no joints and no ground truth.
 
     UserError names the file and the record that is wrong.
     """
@@ -98,33 +98,13 @@ def _read_record(entry: Any, num_joints: int, with_joints: bool, where: str) -> 
     image = entry.get("image")
     if not isinstance(image, str) or not image or not is_valid_path(image):
         raise UserError(f"{where}: `image` must be a file name, not {shorten(repr(image))}")
-    position = _read_numbers(entry, "center", (2,), where)
-    scale = float(_read_numbers(entry, "scale", (), where))
+    position = read_numbers(entry, "center", (2,), where)
+    scale = float(read_numbers(entry, "scale", (), where))
     if position[0] == -1 or MARGIN * scale * PIXELS_PER_SCALE <= 1:  # -1: MPII's missing position
         raise UserError(f"{where}: no box: center {position.tolist()}, scale {scale}")
     joints, visible = np.zeros((num_joints, 2)), np.zeros(num_joints, dtype=bool)
     if with_joints:
-        visible = _read_numbers(entry, "joints_vis", (num_joints,), where) > 0
-        joints = _read_numbers(entry, "joints", (num_joints, 2), where, visible) - 1
+        visible = read_numbers(entry, "joints_vis", (num_joints,), where) > 0
+        joints = read_numbers(entry, "joints", (num_joints, 2), where, visible) - 1
     joints, visible = joints.astype(np.float32), visible.astype(np.float32)
     return Record(image, *position_to_box(position, scale), joints, visible)
-
-
-def _read_numbers(
-    entry: dict, key: str, shape: tuple[int, ...], where: str, needed: np.ndarray | bool = True
-) -> np.ndarray:
-    """Read numbers; rows that are not `needed` may be null or nan, and become 0."""
-    value = entry.get(key)
-    if isinstance(value, list) and len(shape) == 2 and (None in value or [] in value):
-        value = [row or [None] * shape[1] for row in value]
-    try:
-        numbers = np.asarray(value, dtype=np.float64)  # null is nan
-        valid = np.abs(numbers) < MAX_COORDINATE  # false for nan
-        if numbers.shape == shape and (valid | ~np.asarray(needed)[..., None]).all():
-            numbers[~valid] = 0
-            return numbers
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise UserError(
-        f"{where}: `{key}` must be finite numbers of shape {shape}, within {MAX_COORDINATE:.0f}"
-    )

@@ -27,9 +27,9 @@ class PoseDataset(Dataset):
     uint8 [h, w, 3], `joints` float32 [J, 2] in pixels of the crop, not rounded, `visible` float32
     [J] (1 also for joints outside the crop), `requested` (the index of the key), `index` (that of
     the person), and the person's `center` and `scale`, float64 [2], as annotated. With
-    `augmentation`, large JPEG images are decoded at a reduced size; `smooth` as of `crop_image`.
-    UserError names an image that is unreadable or has more than `max_pixels`; with `replace_bad`
-    the next readable person replaces it.
+    `augmentation`, large JPEG images are decoded at a reduced size; `smooth` as of `crop_image`,
+    `unbiased` as of `crop_matrix`. UserError names an image that is unreadable or has more than
+    `max_pixels`; with `replace_bad` the next readable person replaces it.
     """
 
     annotation: Annotation
@@ -42,6 +42,7 @@ class PoseDataset(Dataset):
     color_rgb: bool = True
     replace_bad: bool = False
     smooth: bool = False
+    unbiased: bool = True
     max_pixels: int = MAX_PIXELS
 
     @property
@@ -65,7 +66,8 @@ class PoseDataset(Dataset):
     def _sample(self, epoch: int, index: int) -> dict[str, Any]:
         record = self.records[index]
         generator = np.random.default_rng([self.seed, epoch, index])
-        view, joints, visible = View(record.center, record.scale), record.joints, record.visible
+        view = View(record.center, record.scale, unbiased=self.unbiased)
+        joints, visible = record.joints, record.visible
         settings = self.augmentation
         if settings is not None:
             aspect_ratio = self.image_size[0] / self.image_size[1]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib.dataset.transforms import MAX_COORDINATE
+from lib.utils.errors import UserError
 from lib.utils.text import join_names
 
 
@@ -16,11 +18,26 @@ from lib.utils.text import join_names
 class Record:
     """One annotated person; coordinates are 0-based pixels of the image."""
 
-    image: str  # name inside `images/` or `images.zip`
+    image: str  # name inside the folder or zip file of images
     center: np.ndarray  # float64 [2], (x, y)
     scale: np.ndarray  # float64 [2], width and height of the box in units of 200 pixels
     joints: np.ndarray  # float32 [J, 2], (x, y)
     visible: np.ndarray  # float32 [J], 1 if the joint is annotated, else 0
+    area: float = 0.0  # of the annotated person, in pixels, 0 if unknown
+    score: float = 1.0  # of the box, if a detector found it
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Which boxes a reader takes where the annotation does not say what to crop.
+
+    They grow to the aspect ratio of `size`, (width, height) of the crop. `file` has detections to
+    use instead of the annotated boxes, those with `min_score` or more.
+    """
+
+    size: tuple[int, int]
+    file: Path | None = None
+    min_score: float = 0.0
 
 
 class People(Sequence[Record]):
@@ -28,7 +45,7 @@ class People(Sequence[Record]):
 
     def __init__(self, records: Sequence[Record]) -> None:
         names = np.array([record.image.encode(errors="surrogateescape") for record in records])
-        fields = ("center", "scale", "joints", "visible")
+        fields = ("center", "scale", "joints", "visible", "area", "score")
         columns = (np.stack([getattr(record, name) for record in records]) for name in fields)
         self._columns = [names.view(np.uint8).reshape(len(names), -1), *columns]
         self._shared: list[torch.Tensor] = []
@@ -57,12 +74,14 @@ class Annotation:
     """The people of a set, in the order of its file; any sequence of records becomes `People`.
 
     `path` is that file. `gt_path` is the ground truth of metrics that need more than the records,
-    None if there is none.
+    None if there is none. `folder` has the images, relative to DATASET.ROOT; a zip file is
+    `<folder>.zip`.
     """
 
     records: Sequence[Record]
     path: Path
     gt_path: Path | None = None
+    folder: str = "images"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", People(self.records))
@@ -81,4 +100,27 @@ def shared_images(train: Annotation, test: Annotation) -> str | None:
         f"({join_names(sorted(ours & theirs))}), so that scores say little about new images: "
         f"remove their people from {train.path}"
     )
-    return text if ours & theirs else None
+    return text if train.folder == test.folder and ours & theirs else None
+
+
+def read_numbers(
+    entry: dict, key: str, shape: tuple[int, ...], where: str, needed: np.ndarray | bool = True
+) -> np.ndarray:
+    """Read finite numbers of an entry; rows that are not `needed` may be null or nan, and become 0.
+
+    UserError, which begins with `where`, if they are others.
+    """
+    value = entry.get(key)
+    if isinstance(value, list) and len(shape) == 2 and (None in value or [] in value):
+        value = [row or [None] * shape[1] for row in value]
+    try:
+        numbers = np.asarray(value, dtype=np.float64)  # null is nan
+        valid = np.abs(numbers) < MAX_COORDINATE  # false for nan
+        if numbers.shape == shape and (valid | ~np.asarray(needed)[..., None]).all():
+            numbers[~valid] = 0
+            return numbers
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UserError(
+        f"{where}: `{key}` must be finite numbers of shape {shape}, within {MAX_COORDINATE:.0f}"
+    )

@@ -11,12 +11,14 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from lib.config.check import check_name, config_error
+from lib.dataset.coco import read_coco
 from lib.dataset.mpii import read_mpii
-from lib.dataset.records import Annotation
+from lib.dataset.records import Annotation, Boxes
 from lib.dataset.skeleton import SKELETONS, Skeleton
 
-# (root folder, name of the set, skeleton) -> its people; UserError names the file that is wrong
-Reader = Callable[[Path, str, Skeleton], Annotation]
+# (root folder, name of the set, skeleton, boxes to crop, if the format does not say) -> its people;
+# UserError names the file that is wrong
+Reader = Callable[[Path, str, Skeleton, Boxes], Annotation]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class DatasetSpec:
 
 
 DATASETS: dict[str, DatasetSpec] = {
-    name: DatasetSpec(read_mpii, "mpii", "pckh") for name in ("mpii", "lspet", "synthetic")
+    **{name: DatasetSpec(read_mpii, "mpii", "pckh") for name in ("mpii", "lspet", "synthetic")},
+    "coco": DatasetSpec(read_coco, "coco", "oks_ap"),
 }
 
 

@@ -11,7 +11,8 @@ class Skeleton:
     """The joints of a person as a graph; a joint is its index in `names`.
 
     `limbs` are the edges, `mirrors` the left-right pairs, `upper_body` the joints that a half-body
-    crop of the upper half keeps (the others are the lower half).
+    crop of the upper half keeps (the others are the lower half). `sigmas` [J] are what OKS
+    forgives, relative to the person's size; empty if unknown.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Skeleton:
     limbs: tuple[tuple[int, int], ...]
     mirrors: tuple[tuple[int, int], ...]
     upper_body: tuple[int, ...]
+    sigmas: tuple[float, ...] = ()
 
     @property
     def num_joints(self) -> int:
@@ -85,6 +87,11 @@ COCO = Skeleton(
     ),
     mirrors=_pairs("1-2 3-4 5-6 7-8 9-10 11-12 13-14 15-16"),
     upper_body=tuple(range(11)),
+    sigmas=tuple(  # to the bit those of COCO's tool
+        sigma / 10
+        for sigma in (0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62,
+                      1.07, 1.07, 0.87, 0.87, 0.89, 0.89)
+    ),
 )  # fmt: skip
 
 SKELETONS: dict[str, Skeleton] = {skeleton.name: skeleton for skeleton in (MPII, COCO)}

@@ -26,17 +26,21 @@ def crop_matrix(
     rotation: float,
     size: Sequence[int],
     inverse: bool = False,
+    unbiased: bool = True,
 ) -> np.ndarray:
     """Return the similarity from image to crop, or from crop to image, float64 [2, 3].
 
     `center` (x, y) goes to the middle of the crop; the box is `scale` (width, height) times 200
     pixels, and its width alone sets the zoom, last pixel to last pixel (unbiased, as in DARK,
-    Zhang et al. 2020). `rotation` in degrees turns about the center. `size` is the crop's.
+    Zhang et al. 2020). `rotation` in degrees turns about the center. `size` is the crop's. Not
+    `unbiased`, as in HRNet: `center` goes to half of `size`, and the width of the box to that of
+    the crop.
     """
-    box_width = scale[0] * PIXELS_PER_SCALE - 1
+    edge = int(unbiased)
+    box_width = scale[0] * PIXELS_PER_SCALE - edge
     assert box_width > 0, f"a box of scale {scale[0]} is not wider than a pixel"
-    zoom, angle = (size[0] - 1) / box_width, math.radians(rotation)
-    source, target = np.asarray(center, np.float64), (np.asarray(size, np.float64) - 1) / 2
+    zoom, angle = (size[0] - edge) / box_width, math.radians(rotation)
+    source, target = np.asarray(center, np.float64), (np.asarray(size, np.float64) - edge) / 2
     if inverse:
         source, target, zoom, angle = target, source, 1 / zoom, -angle
     cos, sin = math.cos(angle) * zoom, math.sin(angle) * zoom
@@ -132,12 +136,15 @@ def _shrink(
     return cv2.resize(part, new_size, interpolation=cv2.INTER_AREA), matrix @ to_image
 
 
-def rescale_joints(joints: Tensor, old_size: Sequence[int], new_size: Sequence[int]) -> Tensor:
+def rescale_joints(
+    joints: Tensor, old_size: Sequence[int], new_size: Sequence[int], unbiased: bool = True
+) -> Tensor:
     """Convert `joints` [..., 2] from the pixels of a crop or heatmap to those of another size.
 
     Not rounded. Equivalent to `crop_matrix` with the other size: the middle stays the middle, and
     the widths set the zoom.
     """
-    zoom = (new_size[0] - 1) / (old_size[0] - 1)
-    shift = (new_size[1] - 1) / 2 - (old_size[1] - 1) / 2 * zoom
+    edge = int(unbiased)
+    zoom = (new_size[0] - edge) / (old_size[0] - edge)
+    shift = (new_size[1] - edge) / 2 - (old_size[1] - edge) / 2 * zoom
     return torch.stack((joints[..., 0] * zoom, joints[..., 1] * zoom + shift), dim=-1)

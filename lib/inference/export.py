@@ -130,8 +130,9 @@ def describe(cfg: CfgNode, decode: bool) -> dict[str, str]:
         "joint_names": json.dumps(build_skeleton(cfg).names),
         IMAGES: f"uint8 [batch, height, width, 3], {order}, crops of one person each; "
         "the network normalises them",
-        HEATMAPS: "float32 [batch, joint, height, width]; the centers of the corner cells are at "
-        "the centers of the crop's corner pixels",
+        HEATMAPS: "float32 [batch, joint, height, width]; the centers of the "
+        + ("corner cells are at those" if cfg.DATASET.UNBIASED else "first cell is at that")
+        + " of the crop's corner pixels",
     }
     if decode:
         metadata[JOINTS] = (
@@ -139,7 +140,7 @@ def describe(cfg: CfgNode, decode: bool) -> dict[str, str]:
             "pixel"
         )
         metadata[SCORES] = "float32 [batch, joint], the highest value of each heatmap"
-        for key in ("TEST.POST_PROCESS", "TEST.BLUR_KERNEL"):
+        for key in ("TEST.POST_PROCESS", "TEST.REFINEMENT", "TEST.BLUR_KERNEL"):
             metadata[key] = json.dumps(value_of(cfg, key))
     return metadata
 
@@ -200,6 +201,6 @@ def _whole_image(cfg: CfgNode, file: Path) -> np.ndarray:
     image = read_image(file, cfg.DATASET.MAX_PIXELS)
     size = cfg.MODEL.IMAGE_SIZE
     center, scale = box_to_center_scale((0, 0, image.shape[1], image.shape[0]), size)
-    matrix = crop_matrix(center, scale, 0.0, size)
+    matrix = crop_matrix(center, scale, 0.0, size, unbiased=cfg.DATASET.UNBIASED)
     crop = crop_image(image, matrix, size, cfg.TEST.SMOOTH_CROP)
     return crop if cfg.DATASET.COLOR_RGB else cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)

@@ -25,7 +25,7 @@ SECTION = "pose_network"  # of an OpenVINO file, which holds the metadata
 # Every exported network must agree in these; `ModelSpec.export_keys` has more.
 _KEYS = (
     "MODEL.NAME", "MODEL.NUM_JOINTS", "MODEL.IMAGE_SIZE", "MODEL.HEATMAP_SIZE",
-    "DATASET.COLOR_RGB",
+    "DATASET.COLOR_RGB", "DATASET.UNBIASED",
 )  # fmt: skip
 
 

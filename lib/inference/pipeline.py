@@ -5,6 +5,7 @@ crops uint8 -> `normalise` -> network -> heatmaps -> `decode` -> joints in the c
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,20 +26,26 @@ Runner = Callable[[Tensor], Tensor]
 class Decoding:
     """How heatmaps become joints; `refine` and `blur_kernel` as of `lib.dataset.heatmap.decode`.
 
-    With `flip_order` (see `Skeleton`) the flip test is used, with None it is not.
+    With `flip_order` (see `Skeleton`) the flip test is used, with None it is not; `shift` as of
+    `flip_heatmaps`, `unbiased` as of `crop_matrix`.
     """
 
     flip_order: Sequence[int] | None = None
-    refine: bool = True
+    refine: bool | Literal["quarter"] = True
     blur_kernel: int = 11
+    shift: bool = False
+    unbiased: bool = True
 
 
 def build_decoding(cfg: CfgNode, skeleton: Skeleton) -> Decoding:
     """Return the decoding that the TEST keys choose."""
+    test, unbiased = cfg.TEST, cfg.DATASET.UNBIASED
     return Decoding(
-        flip_order=skeleton.flip_order if cfg.TEST.FLIP_TEST else None,
-        refine=cfg.TEST.POST_PROCESS,
-        blur_kernel=cfg.TEST.BLUR_KERNEL,
+        flip_order=skeleton.flip_order if test.FLIP_TEST else None,
+        refine=test.POST_PROCESS and (test.REFINEMENT == "dark" or "quarter"),
+        blur_kernel=test.BLUR_KERNEL,
+        shift=test.SHIFT_HEATMAP and not unbiased,
+        unbiased=unbiased,
     )
 
 
@@ -79,31 +86,35 @@ class PixelsToJoints(nn.Module):
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Heatmaps [B, J, h', w'] -> joints and scores."""
-        cells, scores = decode(heatmaps, self.decoding.blur_kernel, self.decoding.refine)
-        return rescale_joints(cells, heatmaps.shape[:1:-1], self.size), scores
+        decoding, size = self.decoding, heatmaps.shape[:1:-1]
+        cells, scores = decode(heatmaps, decoding.blur_kernel, decoding.refine)
+        return rescale_joints(cells, size, self.size, decoding.unbiased), scores
 
 
-def predict_heatmaps(run: Runner, images: Tensor, flip_order: Sequence[int] | None) -> Tensor:
+def predict_heatmaps(
+    run: Runner, images: Tensor, flip_order: Sequence[int] | None, shift: bool = False
+) -> Tensor:
     """Crops uint8 [B, h, w, 3] -> heatmaps [B, J, h, w], fp32.
 
-    With `flip_order` they are averaged with those of the mirror images, run in the same batch.
+    With `flip_order` they are averaged with those of the mirror images, run in the same batch;
+    `shift` as of `flip_heatmaps`.
     """
     if flip_order is None:
         return run(images)
     plain, mirrored = run(torch.cat((images, images.flip(2)))).chunk(2)
-    return (plain + flip_heatmaps(mirrored, flip_order)) / 2
+    return (plain + flip_heatmaps(mirrored, flip_order, shift)) / 2
 
 
 def to_image(
-    joints: np.ndarray, center: np.ndarray, scale: np.ndarray, size: Sequence[int]
-) -> np.ndarray:
+    joints: np.ndarray, center: np.ndarray, scale: np.ndarray, size: Sequence[int],
+    unbiased: bool = True,
+) -> np.ndarray:  # fmt: skip
     """Joints [B, J, 2] in heatmap cells of `size` (w, h) -> 0-based image pixels, float64.
 
-    `center` and `scale` [B, 2] are those of the crops.
+    `center` and `scale` [B, 2] are those of the crops; `unbiased` as of `crop_matrix`.
     """
-    inverse = [
-        crop_matrix(c, s, 0.0, size, inverse=True) for c, s in zip(center, scale, strict=True)
-    ]
+    crops = zip(center, scale, strict=True)
+    inverse = [crop_matrix(*crop, 0.0, size, True, unbiased) for crop in crops]
     return np.stack([transform_points(j, m) for j, m in zip(joints, inverse, strict=True)])
 
 
@@ -115,10 +126,11 @@ def predict(
     predictions = []
     for batch in batches:
         images = batch["image"].to(device, non_blocking=True)
-        heatmaps = predict_heatmaps(run, images, decoding.flip_order)
+        heatmaps = predict_heatmaps(run, images, decoding.flip_order, decoding.shift)
         cells, scores = decode(heatmaps, decoding.blur_kernel, decoding.refine)
         size = (heatmaps.shape[3], heatmaps.shape[2])
         center, scale = batch["center"].numpy(), batch["scale"].numpy()
-        joints = to_image(cells.double().cpu().numpy(), center, scale, size)
+        in_cells = cells.double().cpu().numpy()
+        joints = to_image(in_cells, center, scale, size, decoding.unbiased)
         predictions.append(Predictions(joints, scores.cpu().numpy()))
     return concatenate(predictions)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from yacs.config import CfgNode
 
 from lib.dataset import PoseDataset, Skeleton
 from lib.dataset.predictions import Predictions
@@ -26,9 +27,14 @@ class Metric(ABC):
     primary: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     plotted: ClassVar[Mapping[str, str]]
+    digits: ClassVar[int] = 2  # of scores in reports
     error_unit: ClassVar[str]  # of `errors`
     max_error: ClassVar[float]  # in plots, in that unit
     threshold: ClassVar[float]  # of `errors`, up to which plots count a joint as correct
+
+    def build(self, cfg: CfgNode) -> "Metric":
+        """Return the metric with its options in a configuration; by default it has none."""
+        return self
 
     def can_score(self, dataset: PoseDataset) -> bool:
         """Whether the set has the annotation that the metric needs; UserError if it is damaged."""
@@ -81,7 +87,9 @@ class Metric(ABC):
             return score == score
         return score > best if self.higher_is_better else score < best
 
-    def save_predictions(self, folder: Path, predictions: Predictions) -> Path:
+    def save_predictions(
+        self, folder: Path, predictions: Predictions, dataset: PoseDataset
+    ) -> Path:
         """Write predictions in the format of the data set; return the file."""
         path = folder / "predictions.npz"
         with atomic_write(path) as temporary:

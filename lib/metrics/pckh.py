@@ -77,7 +77,9 @@ class PCKh(Metric):
         """Return `pckh_by_part`."""
         return pckh_by_part(predictions.joints + 1, self._gt(dataset), thresholds.tolist())
 
-    def save_predictions(self, folder: Path, predictions: Predictions) -> Path:
+    def save_predictions(
+        self, folder: Path, predictions: Predictions, dataset: PoseDataset
+    ) -> Path:
         """Write `pred.mat`, key `preds`, [N, 16, 2], 1-based, as the family does."""
         path = folder / PREDICTIONS_FILE
         write_mat(path, {"preds": predictions.joints + 1.0})

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torchvision.models import get_model_builder, get_model_weights
 
+from lib.dataset.boxes import BoxFile
 from lib.inference.tracing import import_openvino, run_openvino
-from lib.prediction.boxes import BoxFile
 from lib.prediction.media import Frame
 from lib.utils.checkpoint import read_weights
 from lib.utils.errors import UserError, as_user_error

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lib.dataset.boxes import PERSON_CATEGORY, BoxFile
 from lib.dataset.images import MAX_PIXELS
 from lib.dataset.skeleton import Skeleton
-from lib.prediction.boxes import PERSON_CATEGORY, BoxFile
 from lib.prediction.media import Frame, Source
 from lib.prediction.video import video_writer
 from lib.predictor import Person

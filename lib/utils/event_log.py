@@ -1,5 +1,6 @@
 """TensorBoard event files, written synchronously."""
 
+import re
 import time
 from pathlib import Path
 
@@ -27,8 +28,8 @@ class EventLog:
             raise self._write_error(error) from error
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
-        """Write a number."""
-        content = summary.scalar(tag, value)
+        """Write a number; in `tag`, TensorBoard has no characters such as spaces."""
+        content = summary.scalar(re.sub(r"[^-/\w.]", "_", tag), value)
         try:
             self._file.write_event(Event(summary=content, step=step, wall_time=time.time()))
             self._file.flush()

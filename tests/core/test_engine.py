@@ -212,3 +212,16 @@ def test_fp16_continues_after_a_skipped_step(make: Make) -> None:
         state.step(batch(2))
     handle.remove()
     assert change(state) > 0
+
+
+def test_biased_joints_become_cells_by_the_ratio_of_sizes(
+    small_cfg: Callable[..., CfgNode],
+) -> None:
+    cfg = small_cfg()
+    cfg.DATASET.UNBIASED = False
+    state = build_train_state(cfg, build_model(cfg), Distributed(torch.device("cpu")), MPII, 10)
+    crops = batch(1)
+    crops["joints"][:] = torch.tensor([32.0, 24.0])
+    target = state.step(crops).target
+    assert target[0, 0].argmax() == 6 * 16 + 8  # 64×48 pixels, 16×12 cells
+    assert target[0, 0].max() == 1

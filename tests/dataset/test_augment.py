@@ -110,3 +110,11 @@ def test_a_mirrored_view_equals_hrnets() -> None:
     hrnet = crop_matrix(mirrored_center, VIEW.scale, -20.0, (64, 48))
     expected = transform_points(np.array([399, 0]) + JOINTS * (-1, 1), hrnet)
     np.testing.assert_allclose(transform_points(JOINTS, view.matrix((64, 48))), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_a_mirrored_crop_keeps_its_center(unbiased: bool) -> None:
+    view = View(np.array([200.0, 150.0]), np.array([1.0, 1.0]), 0.0, True, unbiased)
+    middle = transform_points(view.center, view.matrix((64, 48)))
+    np.testing.assert_allclose(middle, [31.5, 23.5] if unbiased else [32, 24])
+    assert view.matrix((64, 48))[0, 0] < 0

@@ -1,6 +1,7 @@
 """Heatmaps: encoding and decoding are inverse, batched or not, and agree with published code."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from lib.dataset.heatmap import decode, encode, flip_heatmaps
 from lib.dataset.skeleton import COCO, MPII, Skeleton
+from lib.inference.pipeline import to_image
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
@@ -204,3 +206,38 @@ def test_flipped_maps_are_those_of_the_image(skeleton: Skeleton) -> None:
     heatmaps, _ = encode(mirrored, visible, size, sigma=2)
     flipped = flip_heatmaps(heatmaps, skeleton.flip_order)
     torch.testing.assert_close(flipped, straight, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "refine"), [("preds_quarter", "quarter"), ("preds_argmax", False)]
+)
+def test_quarter_cells_are_those_of_hrnet(
+    shared: Path, name: str, refine: bool | Literal["quarter"]
+) -> None:
+    golden = np.load(shared / "golden/hrnet_crop_decode.npz")
+    heatmaps = torch.tensor(golden["heatmaps"])
+    joints, scores = decode(heatmaps, refine=refine)
+    center, scale = golden["center"][:6], golden["scale"][:6]
+    size = (heatmaps.shape[3], heatmaps.shape[2])
+    in_image = to_image(joints.double().numpy(), center, scale, size, unbiased=False)
+    np.testing.assert_allclose(in_image, golden[name], rtol=0, atol=1e-5 * np.ptp(golden[name]))
+    np.testing.assert_array_equal(scores, golden["maxvals"][..., 0])
+
+
+def test_quarter_cells_at_the_border_and_of_flat_maps() -> None:
+    heatmaps = torch.zeros(1, 4, 8, 8)
+    heatmaps[0, 0, 4, 1], heatmaps[0, 0, 4, 2] = 1, 0.5  # HRNet refines from cell 2 on
+    heatmaps[0, 1, 4, 6], heatmaps[0, 1, 4, 7] = 1, 0.5
+    heatmaps[0, 2, 3, 3] = 1  # equal neighbours
+    joints, _ = decode(heatmaps, refine="quarter")
+    assert joints[0].tolist() == [[1, 4], [6.25, 4], [3, 3], [0, 0]]
+
+
+def test_flipped_maps_are_shifted_as_hrnet_does(shared: Path) -> None:
+    golden = np.load(shared / "golden/hrnet_crop_decode.npz")
+    heatmaps = torch.tensor(golden["heatmaps"][:3])
+    order = list(range(heatmaps.shape[1]))
+    for left, right in golden["flip_pairs"].tolist():
+        order[left], order[right] = right, left
+    for shift, name in ((False, "flipped_back"), (True, "flipped_back_shifted")):
+        np.testing.assert_array_equal(flip_heatmaps(heatmaps, order, shift), golden[name])

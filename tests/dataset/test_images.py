@@ -92,7 +92,14 @@ def test_the_other_format_is_named(root: Path, one_line: Callable[..., None]) ->
     one_line(lambda: ImageZip(root / "none.zip"), "DATASET.ROOT", "DATASET.DATA_FORMAT jpg")
 
 
-@pytest.mark.parametrize("folder", ["images/", "a/b/"])
+def test_a_zip_may_have_the_folder_of_its_name(root: Path) -> None:
+    with zipfile.ZipFile(root / "images.zip", "w") as archive:
+        archive.write(root / "images" / "0.jpg", "images/0.jpg")
+    expected = ImageFolder(root / "images").read("0.jpg")
+    assert ImageZip(root / "images.zip").read("0.jpg") == expected
+
+
+@pytest.mark.parametrize("folder", ["other/", "a/b/"])
 def test_a_zip_of_a_folder_is_told_apart(
     folder: str, root: Path, one_line: Callable[..., None]
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lib.dataset.mpii import read_mpii, read_records
+from lib.dataset.records import Boxes
 from lib.dataset.skeleton import MPII
 
 
@@ -122,4 +123,4 @@ def test_joints_that_are_not_annotated_need_no_coordinates(
 
 def test_a_missing_set_names_the_next_step(tmp_path: Path, one_line: Callable[..., None]) -> None:
     words = ("annot/train.json", "data/README.md", "python tools/make_synthetic.py", "make demo")
-    one_line(lambda: read_mpii(tmp_path, "train", MPII), *words)
+    one_line(lambda: read_mpii(tmp_path, "train", MPII, Boxes((64, 64))), *words)

@@ -118,8 +118,8 @@ def test_epoch_and_seed_change_the_sample(cfg: CfgNode, assert_same: Callable[..
     assert not np.array_equal(build_dataset(cfg, "train")[0, 1]["joints"], dataset[0, 1]["joints"])
 
 
-@pytest.mark.parametrize("name", DATASETS)
-def test_every_dataset_builds(cfg: CfgNode, name: str, root: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in DATASETS if name != "coco"])
+def test_every_dataset_in_mpii_s_layout_builds(cfg: CfgNode, name: str, root: Path) -> None:
     cfg.DATASET.DATASET = name
     dataset = build_dataset(cfg, "test")
     assert dataset.annotation.gt_path == root / "annot" / "gt_valid.mat"
@@ -129,9 +129,17 @@ def test_every_dataset_builds(cfg: CfgNode, name: str, root: Path) -> None:
     assert not dataset[0]["visible"].any()
 
 
+def test_the_biased_crop_is_a_key(cfg: CfgNode) -> None:
+    cfg.DATASET.UNBIASED = False
+    dataset = build_dataset(cfg, "test")
+    record, sample = dataset.records[1], dataset[1]
+    matrix = crop_matrix(record.center, record.scale, 0, (32, 48), unbiased=False)
+    np.testing.assert_allclose(sample["joints"], transform_points(record.joints, matrix), rtol=1e-5)
+
+
 def test_wrong_keys_are_named(cfg: CfgNode, one_line: Callable[..., None]) -> None:
-    cfg.DATASET.DATASET = "coco"
-    one_line(lambda: build_dataset(cfg, "train"), "DATASET.DATASET", "coco", "mpii")
+    cfg.DATASET.DATASET = "cocoa"
+    one_line(lambda: build_dataset(cfg, "train"), "DATASET.DATASET", "cocoa", "mpii")
     cfg.DATASET.DATASET, cfg.MODEL.NUM_JOINTS = "mpii", 17
     one_line(lambda: build_dataset(cfg, "train"), "MODEL.NUM_JOINTS", "17", "16")
     cfg.DATASET.SKELETON = "horse"

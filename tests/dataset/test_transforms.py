@@ -220,3 +220,29 @@ def test_a_crop_contains_its_box_with_a_margin(box: tuple[int, ...]) -> None:
 def test_boxes_that_cannot_be_cropped(box: tuple[float, ...], error: str | None) -> None:
     text = box_error(box, (50, 100, 3))
     assert text is None if error is None else error in text
+
+
+def test_the_biased_crop_agrees_with_the_published_code(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "hrnet_crop_decode.npz")
+    size = golden["output_size"].tolist()
+    for center, box, rotation, matrix, inverse in zip(
+        *(golden[key] for key in ("center", "scale", "rotation", "matrix", "inverse")), strict=True
+    ):
+        # The published code computes three points in float32.
+        ours = crop_matrix(center, box, rotation, size, unbiased=False)
+        assert np.abs(ours - matrix).max() < 1e-5 * np.ptp(matrix)
+        back = crop_matrix(center, box, rotation, size, inverse=True, unbiased=False)
+        assert np.abs(back - inverse).max() < 1e-5 * np.ptp(inverse)
+        product = np.vstack([ours, [0, 0, 1]]) @ np.vstack([back, [0, 0, 1]])
+        np.testing.assert_allclose(product, np.eye(3), atol=1e-9)
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_joints_are_rescaled_as_crops_are(unbiased: bool) -> None:
+    box, points = ((300.0, 200.0), (1.2, 1.6), 0.0), np.array([[310.0, 180.5], [250, 240]])
+    crop, cells = (
+        transform_points(points, crop_matrix(*box, size, unbiased=unbiased))
+        for size in ((192, 256), (48, 64))
+    )
+    rescaled = rescale_joints(torch.from_numpy(crop), (192, 256), (48, 64), unbiased)
+    np.testing.assert_allclose(rescaled, cells, atol=1e-9)

@@ -256,7 +256,10 @@ def test_a_wrong_output_is_rejected(fault: str, network: PixelsToJoints) -> None
     assert not check.agrees
 
 
-@pytest.mark.parametrize("decoding", [Decoding(refine=False), Decoding(blur_kernel=9)])
+@pytest.mark.parametrize(
+    "decoding",
+    [Decoding(refine=False), Decoding(blur_kernel=9), Decoding(refine="quarter", unbiased=False)],
+)
 def test_another_decoding_is_rejected(decoding: Decoding, network: PixelsToJoints) -> None:
     wrong = copy.deepcopy(network)
     wrong.decoding = decoding

@@ -3,13 +3,24 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from yacs.config import CfgNode
 
+from lib.config import get_cfg
+from lib.dataset.heatmap import encode
 from lib.dataset.skeleton import MPII
 from lib.dataset.transforms import crop_matrix, transform_points
-from lib.inference.pipeline import PixelsToHeatmaps, normalise, predict_heatmaps, to_image
+from lib.inference.pipeline import (
+    Decoding,
+    PixelsToHeatmaps,
+    build_decoding,
+    normalise,
+    predict,
+    predict_heatmaps,
+    to_image,
+)
 from lib.models import build_model
 
 
@@ -54,3 +65,29 @@ def test_to_image_is_the_inverse_of_the_crop() -> None:
         for j, c, s in zip(joints, center, scale, strict=True)
     ]
     np.testing.assert_allclose(to_image(np.stack(cells), center, scale, size), joints, atol=1e-9)
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_predictions_land_where_the_crop_took_them(unbiased: bool) -> None:
+    size, cells = (16, 12), torch.tensor([[[5.0, 4.0]]])
+    heatmaps, _ = encode(cells, torch.ones(1, 1), size, sigma=1)
+    center, scale = np.array([[200.0, 150.0]]), np.array([[1.0, 0.75]])
+    batch = {"image": torch.zeros(1, 48, 64, 3), "center": torch.from_numpy(center)}
+    batch["scale"] = torch.from_numpy(scale)
+    decoding = Decoding(refine=False, unbiased=unbiased)
+    result = predict(lambda images: heatmaps, [batch], torch.device("cpu"), decoding)
+    zoom = 15 / 199 if unbiased else 16 / 200
+    middle = np.array([7.5, 5.5] if unbiased else [8, 6])
+    np.testing.assert_allclose(result.joints[0, 0], center[0] + ([5, 4] - middle) / zoom)
+
+
+def test_hrnet_s_way_of_testing_is_three_keys() -> None:
+    cfg = get_cfg()
+    assert build_decoding(cfg, MPII) == Decoding(MPII.flip_order)
+    cfg.TEST.SHIFT_HEATMAP, cfg.TEST.REFINEMENT = True, "quarter"
+    assert build_decoding(cfg, MPII) == Decoding(MPII.flip_order, "quarter")  # needs no shift
+    cfg.DATASET.UNBIASED = False
+    expected = Decoding(MPII.flip_order, "quarter", shift=True, unbiased=False)
+    assert build_decoding(cfg, MPII) == expected
+    cfg.TEST.POST_PROCESS = False
+    assert build_decoding(cfg, MPII).refine is False

@@ -1,6 +1,7 @@
 """Properties of every metric: saved predictions load, contributions add up, better and worse."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,12 @@ ALL = [*METRICS.values(), MeanError()]
 
 
 @pytest.fixture
-def dataset(people: Path) -> PoseDataset:
+def dataset(metric: Metric, people: Path, coco: Path) -> PoseDataset:
     cfg = get_cfg()
     cfg.DATASET.ROOT = str(people)
+    if metric.name == "OKS-AP":
+        cfg.DATASET.DATASET, cfg.DATASET.ROOT, cfg.MODEL.NUM_JOINTS = "coco", str(coco), 17
+        cfg.DATASET.TEST_SET = "val2017"
     return build_dataset(cfg, "test")
 
 
@@ -95,11 +99,13 @@ def test_predictions_are_read_as_they_were_saved(
     metric: Metric, dataset: PoseDataset, tmp_path: Path
 ) -> None:
     predictions = noisy(dataset, 3)
-    metric.save_predictions(tmp_path, predictions)
+    metric.save_predictions(tmp_path, predictions, dataset)
     again = metric.load_predictions(tmp_path, dataset)
     np.testing.assert_allclose(again.joints, predictions.joints, atol=1e-9)
     fewer = Predictions(predictions.joints[:-1], predictions.scores[:-1])
-    path = metric.save_predictions(tmp_path, fewer)
+    people = replace(dataset.annotation, records=dataset.records[:-1])
+    metric.save_predictions(tmp_path, fewer, replace(dataset, annotation=people))
+    path = tmp_path / ("pred.mat" if metric.name.startswith("PCKh") else "predictions.npz")
     with pytest.raises(UserError, match=path.name):
         metric.load_predictions(tmp_path, dataset)
     path.write_bytes(b"no predictions")

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torchvision.models import get_model_builder
 
+from lib.dataset.boxes import BoxFile, read_boxes
 from lib.dataset.images import read_image
 from lib.prediction import detectors
-from lib.prediction.boxes import BoxFile, read_boxes
 from lib.prediction.detectors import SsdliteDetector, TorchvisionDetector, build_detector
 from lib.prediction.media import Frame, Source
 from lib.utils.errors import UserError

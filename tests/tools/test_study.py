@@ -230,7 +230,7 @@ def test_significant_differences_are_bold_if_there_are_several_seeds(desk: Desk)
             dataset = build_dataset(job.cfg, "test")
             joints = np.stack([record.joints for record in dataset.records]) + offset
             predictions = Predictions(joints, np.ones(joints.shape[:2]))
-            build_metric(job.cfg).save_predictions(job.folder, predictions)
+            build_metric(job.cfg).save_predictions(job.folder, predictions, dataset)
 
     def differences(seeds: list[int]) -> tuple[str, str]:
         write(desk, SEEDS=seeds)

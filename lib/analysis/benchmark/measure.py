@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 from yacs.config import CfgNode
 
-from lib.dataset import build_dataset, build_train_loader
+from lib.dataset import build_dataset, build_skeleton, build_train_loader
 from lib.dataset.heatmap import decode
+from lib.inference.pipeline import build_decoding
 from lib.inference.runtimes import TYPES
 
 Key = TypeVar("Key")
@@ -119,7 +120,8 @@ def decode_ms(cfg: CfgNode, device: torch.device, batch: int = 16, rounds: int =
     """Return the milliseconds per image of decoding heatmaps as configured by TEST."""
     width, height = cfg.MODEL.HEATMAP_SIZE
     heatmaps = torch.rand(batch, cfg.MODEL.NUM_JOINTS, height, width, device=device)
-    task = partial(decode, heatmaps, cfg.TEST.BLUR_KERNEL, cfg.TEST.POST_PROCESS)
+    decoding = build_decoding(cfg, build_skeleton(cfg))
+    task = partial(decode, heatmaps, decoding.blur_kernel, decoding.refine)
     (times,) = interleave({"decode": task}, rounds, device).values()
     return 1e3 * statistics.median(times) / batch
 

@@ -114,7 +114,9 @@ def joint_mask(model: TokenPose) -> Tensor | None:
     return model.joint_layers.bias == 0 if isinstance(model.joint_layers, JointLayers) else None
 
 
-def box_crop(shape: Sequence[int], box: Box | None, size: tuple[int, int]) -> np.ndarray:
+def box_crop(
+    shape: Sequence[int], box: Box | None, size: tuple[int, int], unbiased: bool = True
+) -> np.ndarray:
     """Return the matrix, float64 [2, 3], from an image of `shape` (h, w, ...) to the box's crop.
 
     None is the whole image. UserError if the box has no size or lies outside the image.
@@ -123,13 +125,15 @@ def box_crop(shape: Sequence[int], box: Box | None, size: tuple[int, int]) -> np
     problem = box_error((x, y, width, height), shape)
     if problem:
         raise UserError(f"--box {x:g},{y:g},{width:g},{height:g} {problem}")
-    return crop_matrix(*box_to_center_scale((x, y, width, height), size), 0.0, size)
+    view = box_to_center_scale((x, y, width, height), size)
+    return crop_matrix(*view, 0.0, size, unbiased=unbiased)
 
 
 def inspect(cfg: CfgNode, model: TokenPose, image: np.ndarray, box: Box | None) -> Inspection:
     """Predict the person in the box of an image, uint8 RGB, and record attention and pruning."""
     size = (cfg.MODEL.IMAGE_SIZE[0], cfg.MODEL.IMAGE_SIZE[1])
-    skeleton, matrix = build_skeleton(cfg), box_crop(image.shape, box, size)
+    skeleton = build_skeleton(cfg)
+    matrix = box_crop(image.shape, box, size, cfg.DATASET.UNBIASED)
     crop = crop_image(image, matrix, size, cfg.TEST.SMOOTH_CROP)
     channels = crop if cfg.DATASET.COLOR_RGB else crop[..., ::-1].copy()
     pixels = torch.from_numpy(channels[None]).to(next(model.parameters()).device)

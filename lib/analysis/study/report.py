@@ -15,7 +15,7 @@ from lib.analysis.benchmark.measure import interleave
 from lib.analysis.macs import count_macs
 from lib.analysis.study.definition import Study
 from lib.dataset import build_dataset
-from lib.metrics import build_metric
+from lib.metrics import Metric, build_metric
 from lib.models import build_model
 from lib.utils.files import write_bytes
 from lib.utils.plot import FONT, line_style, new_panels, render
@@ -63,18 +63,19 @@ def write_report(study: Study, device: torch.device, opts: Sequence[str]) -> Pat
     by_seed = {v: [r.scores[metric.primary] for r in row.values()] for v, row in rows.items()}
     better = "higher" if metric.higher_is_better else "lower"
     costs = _costs({job.variant: job.cfg for job in finished}, device)
-    retests = [(v, w, _compare(rows, v, w)) for v, w in study.owners.items() if v in rows]
+    digits = metric.digits
+    retests = [(v, w, _compare(rows, v, w, digits)) for v, w in study.owners.items() if v in rows]
     sections = [
         f"# {study.path.stem}",
         f"Variants of `{study.cfg.name}`, seeds {', '.join(map(str, study.seeds))}; {metric.name} "
         f"({better} is better) of {len(dataset)} people of `{cfg.DATASET.ROOT}`, mean over seeds. "
         f"{_LEGEND}, on the {device.type} with {torch.get_num_threads()} threads.",
-        _summary(rows, by_seed, costs, metric.name, study.baseline),
+        _summary(rows, by_seed, costs, metric, study.baseline),
     ]
     if retests:
         columns = ("retest", "weights of", "difference to these")
         sections += ["## Retests: the same weights, other keys", markdown_table(columns, retests)]
-    sections += ["## All scores", _all_scores(rows)]
+    sections += ["## All scores", _all_scores(rows, digits)]
     path = study.folder(cfg) / "RESULTS.md"
     trained = {v: values for v, values in by_seed.items() if v not in study.owners}
     write_bytes(path.with_name("scores.png"), render(_plot(trained, costs, metric.name)))
@@ -86,30 +87,32 @@ def _summary(
     rows: Rows,
     scores: Mapping[str, list[float]],
     costs: Mapping[str, _Cost],
-    metric: str,
+    metric: Metric,
     base: str,
 ) -> str:
-    columns = [metric, "± over seeds", f"difference to {base}", "ms", "GMACs", "Mparams"]
-    lines = []
+    columns = [metric.name, "± over seeds", f"difference to {base}", "ms", "GMACs", "Mparams"]
+    lines, digits = [], metric.digits
     for name, values in scores.items():
-        deviation = f"{stdev(values):.2f}" if len(values) > 1 else "–"
-        compared = "–" if name == base else _compare(rows, name, base)
+        mean = f"{fmean(values):.{digits}f}"
+        deviation = f"{stdev(values):.{digits}f}" if len(values) > 1 else "–"
+        compared = "–" if name == base else _compare(rows, name, base, digits)
         cost = (f"{x:.3f}" for x in costs[name])
-        lines.append((name, str(len(values)), f"{fmean(values):.2f}", deviation, compared, *cost))
+        lines.append((name, str(len(values)), mean, deviation, compared, *cost))
     return markdown_table(["variant", "seeds", *columns], lines)
 
 
-def _all_scores(rows: Rows) -> str:
+def _all_scores(rows: Rows, digits: int) -> str:
     """Return the mean over seeds of every score, a line for each variant."""
     names, lines = [], []
     for variant, row in rows.items():
         results = [result.scores for result in row.values()]
         names = list(results[0])
-        lines.append([variant, *(f"{fmean(r[name] for r in results):.2f}" for name in names)])
+        means = (fmean(result[name] for result in results) for name in names)
+        lines.append([variant, *(f"{mean:.{digits}f}" for mean in means)])
     return markdown_table(["variant", *names], lines)
 
 
-def _compare(rows: Rows, name: str, other: str) -> str:
+def _compare(rows: Rows, name: str, other: str, digits: int) -> str:
     """Return the difference between two variants and its interval."""
     seeds = [seed for seed in rows.get(name, {}) if seed in rows.get(other, {})]
     if not seeds:
@@ -118,7 +121,7 @@ def _compare(rows: Rows, name: str, other: str) -> str:
         np.stack([rows[variant][seed].contributions for seed in seeds]) for variant in (name, other)
     )
     mean, low, high = difference(theirs, ours)
-    text = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+    text = "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(mean, low, high, d=digits)
     return f"**{text}**" if (low > 0 or high < 0) and len(seeds) > 1 else text
 
 

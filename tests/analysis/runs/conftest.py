@@ -36,7 +36,7 @@ def make_run(tmp_path: Path, people: Path) -> MakeRun:
         joints = np.stack([record.joints for record in dataset.records])
         joints = joints + pixels * np.random.default_rng(0).standard_normal(joints.shape)
         predictions = Predictions(joints, np.ones(joints.shape[:2]))
-        metric.save_predictions(folder, predictions)
+        metric.save_predictions(folder, predictions, dataset)
         scores = metric.evaluate(predictions, dataset)
         results = {
             "scores": scores,

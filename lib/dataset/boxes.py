@@ -46,9 +46,13 @@ class BoxFile:
         """COCO's number of an image, None if the file does not have it."""
         return next((number for number, _ in self._find(name) or ()), None)
 
+    def mentions(self, names: Sequence[str]) -> bool:
+        """Whether the file mentions any of the images and videos of these names."""
+        return any(self._find(name) is not None for name in names)
+
     def check(self, names: Sequence[str]) -> None:
         """UserError if the file mentions none of the images and videos of these names."""
-        if all(self._find(name) is None for name in names):
+        if not self.mentions(names):
             known = join_names([str(key) for key in self._people]) or "nothing"
             raise UserError(f"{self.path}: has boxes of {known}, not of {join_names(names)}")
 
@@ -95,7 +99,7 @@ def _add_detections(file: BoxFile, content: dict[str, Any]) -> None:
     for name in names.values():
         if isinstance(name, str):
             file.add(name, None, [])  # it may have no people
-    person, entries = _person_category(content), content["annotations"]
+    person, entries = person_category(content), content["annotations"]
     people = [_id(entry, "category_id") in (None, person) for entry in entries]
     if entries and not any(people):
         raise UserError(f"{file.path}: no entry is of a person, `category_id` {person}")
@@ -111,7 +115,7 @@ def _add_detections(file: BoxFile, content: dict[str, Any]) -> None:
         file.add(name, number, [_box(entry.get("bbox"), entry.get("score"), where)])
 
 
-def _person_category(content: dict[str, Any]) -> Any:
+def person_category(content: dict[str, Any]) -> Any:
     """Return the id of the category `person`, or of the only one; by default COCO's."""
     ids = {str(entry.get("name")): _id(entry, "id") for entry in content.get("categories", [])}
     if ids:

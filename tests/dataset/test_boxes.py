@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.prediction.boxes import BoxFile, read_boxes
+from lib.dataset.boxes import BoxFile, read_boxes
 from lib.utils.errors import UserError
 
 
