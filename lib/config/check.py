@@ -118,8 +118,8 @@ def _has_layer_names(extra: CfgNode, cfg: CfgNode) -> bool:
 # In this order: a rule may rely on those before it.
 RULES: tuple[Rule, ...] = (
     *rules_of(
-        """OUTPUT_DIR LOG_DIR DATA_DIR MODEL.PRETRAINED DATASET.ROOT DATASET.TRAIN_SET
-        DATASET.TEST_SET TRAIN.CHECKPOINT TEST.MODEL_FILE TEST.COCO_BBOX_FILE""",
+        """OUTPUT_DIR LOG_DIR DATA_DIR MODEL.PRETRAINED DATASET.ROOT DATASET.SKELETON
+        DATASET.TRAIN_SET DATASET.TEST_SET TRAIN.CHECKPOINT TEST.MODEL_FILE TEST.COCO_BBOX_FILE""",
         "be a path: no control characters, names of at most 255 bytes",
         lambda path, cfg: is_valid_path(path),
     ),
