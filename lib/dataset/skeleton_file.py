@@ -39,7 +39,7 @@ def read_skeleton(path: Path) -> Skeleton:
         limbs=_pairs(content.get("limbs", []), names, path, "limbs"),
         mirrors=mirrors,
         upper_body=_joints(content.get("upper_body", []), names, f"{path}: `upper_body`"),
-        sigmas=_read_sigmas(content.get("sigmas"), len(names), path),
+        sigmas=_read_sigmas(content.get("sigmas", []), len(names), path),
     )
 
 
@@ -64,13 +64,13 @@ def _joints(value: Any, names: list[str], where: str) -> tuple[int, ...]:
     return tuple(map(names.index, joints))
 
 
-def _read_sigmas(value: Any, num_joints: int, path: Path) -> tuple[float, ...] | None:
+def _read_sigmas(value: Any, num_joints: int, path: Path) -> tuple[float, ...]:
     sigmas = value if isinstance(value, list) else [value]
     valid = [type(s) in (int, float) and math.isfinite(s) and s > 0 for s in sigmas]
-    if value is not None and (len(sigmas) != num_joints or not all(valid)):
+    if sigmas and (len(sigmas) != num_joints or not all(valid)):
         text = f"{num_joints} numbers above 0, one for each of `names`"
         raise UserError(f"{path}: `sigmas` must be {text}, not {_show(value)}")
-    return None if value is None else tuple(map(float, sigmas))
+    return tuple(map(float, sigmas))
 
 
 def _is_name(value: Any) -> bool:

@@ -43,7 +43,7 @@ def test_names_alone_are_enough_and_sides_are_pairs(tmp_path: Path) -> None:
     skeleton = read_skeleton(write(tmp_path, rest))
     assert skeleton.mirrors == ((2, 3),)
     assert skeleton.flip_order == [0, 1, 3, 2]
-    assert skeleton.sigmas is None
+    assert skeleton.sigmas == ()
     assert skeleton.joint_mask(5).sum() == 4 + 2
     assert read_skeleton(write(tmp_path, rest | {"mirrors": []})).mirrors == ()
 
