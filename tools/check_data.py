@@ -26,8 +26,7 @@ def main() -> None:
     folder = arguments.out or Path(cfg.OUTPUT_DIR) / cfg.DATASET.DATASET / "check_data"
     report = check_data(cfg)
     print(report)
-    files = report.save(folder, cfg.MODEL.IMAGE_SIZE)
-    print(f"wrote {join_names([str(file) for file in files])}")
+    print(f"wrote {join_names(report.save(folder))}")
     print(f"{counted(len(report.findings), 'finding')}")
     sys.exit(1 if report.findings else 0)
 

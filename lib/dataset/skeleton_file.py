@@ -24,58 +24,47 @@ def read_skeleton(path: Path) -> Skeleton:
     if not isinstance(content, dict) or not {"names"} <= content.keys() <= set(_KEYS):
         raise UserError(f"{path}: a skeleton has `names` and, optionally, {', '.join(_KEYS[1:])}")
     names = content["names"]
-    if not isinstance(names, list) or not names or not all(map(_is_name, names)):
+    valid = isinstance(names, list) and all(
+        isinstance(name, str) and name.strip() == name != "" for name in names
+    )
+    if not valid or not names:
         raise UserError(f"{path}: `names` must be a list of texts, quoted if they look like others")
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"{path}: `names` has {shorten(twice)} twice")
-    pairs = [[name, f"right_{name[5:]}"] for name in names if name.startswith("left_")]
-    mirrors = _pairs(content.get("mirrors", [p for p in pairs if p[1] in names]), names, path)
-    joints = [joint for pair in mirrors for joint in pair]
-    if shared := next((joint for joint in joints if joints.count(joint) > 1), None):
-        raise UserError(f"{path}: `mirrors` has {shorten(names[shared])} in two pairs")
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"{path}: `names` has {shorten(repeated)} twice")
+    sides = [[name, f"right_{name[5:]}"] for name in names if name.startswith("left_")]
+    mirrors = content.get("mirrors", [pair for pair in sides if pair[1] in names])
+    pairs = _pairs(mirrors, names, f"{path}: `mirrors`")
+    paired = [names[joint] for pair in pairs for joint in pair]
+    if repeated := next((name for name in paired if paired.count(name) > 1), None):
+        raise UserError(f"{path}: `mirrors` has {shorten(repeated)} in two pairs")
+    sigmas = content.get("sigmas", [])
+    valid = isinstance(sigmas, list) and len(sigmas) in (0, len(names))
+    if not valid or not all(type(s) in (int, float) and 0 < s < math.inf for s in sigmas):
+        raise UserError(
+            f"{path}: `sigmas` must be {len(names)} numbers above 0, one for each joint"
+        )
     return Skeleton(
         name=path.stem,
         names=tuple(names),
-        limbs=_pairs(content.get("limbs", []), names, path, "limbs"),
-        mirrors=mirrors,
+        limbs=_pairs(content.get("limbs", []), names, f"{path}: `limbs`"),
+        mirrors=pairs,
         upper_body=_joints(content.get("upper_body", []), names, f"{path}: `upper_body`"),
-        sigmas=_read_sigmas(content.get("sigmas", []), len(names), path),
+        sigmas=tuple(map(float, sigmas)),
     )
 
 
-def _pairs(
-    value: Any, names: list[str], path: Path, key: str = "mirrors"
-) -> tuple[tuple[int, int], ...]:
-    where, pairs = f"{path}: `{key}`", []
-    for pair in value if isinstance(value, list) else [value]:
-        joints = _joints(pair, names, where)
-        if len(set(joints)) != 2 or len(joints) != 2:
-            raise UserError(f"{where}: {_show(pair)} must be a list of two joints")
-        pairs.append((joints[0], joints[1]))
-    return tuple(pairs)
+def _pairs(value: Any, names: list[str], where: str) -> tuple[tuple[int, int], ...]:
+    pairs = [
+        _joints(pair, names, where) for pair in (value if isinstance(value, list) else [value])
+    ]
+    if any(len(pair) != 2 or pair[0] == pair[1] for pair in pairs):
+        raise UserError(f"{where} must be lists of two joints: [[A, B], [B, C]]")
+    return tuple((pair[0], pair[1]) for pair in pairs)
 
 
 def _joints(value: Any, names: list[str], where: str) -> tuple[int, ...]:
-    """Return joints by name as indices."""
+    """Return joints, by name, as indices."""
     joints = value if isinstance(value, list) else [value]
-    for name in joints:
-        if not isinstance(name, str) or name not in names:
-            raise UserError(f"{where}: {_show(name)} is not among `names`; write names of joints")
+    if missing := [repr(name) for name in joints if not isinstance(name, str) or name not in names]:
+        raise UserError(f"{where}: {shorten(missing[0])} is not among `names`")
     return tuple(map(names.index, joints))
-
-
-def _read_sigmas(value: Any, num_joints: int, path: Path) -> tuple[float, ...]:
-    sigmas = value if isinstance(value, list) else [value]
-    valid = [type(s) in (int, float) and math.isfinite(s) and s > 0 for s in sigmas]
-    if sigmas and (len(sigmas) != num_joints or not all(valid)):
-        text = f"{num_joints} numbers above 0, one for each of `names`"
-        raise UserError(f"{path}: `sigmas` must be {text}, not {_show(value)}")
-    return tuple(map(float, sigmas))
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value.strip() == value != "" and value.isprintable()
-
-
-def _show(value: Any) -> str:
-    return shorten(repr(value))

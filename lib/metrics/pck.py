@@ -22,24 +22,13 @@ class PCK(Metric):
 
     def evaluate(self, predictions: Predictions, dataset: PoseDataset) -> dict[str, float]:
         """Return the percentage of all annotated joints, by threshold."""
-        errors = self.errors(predictions, dataset)
-        annotated = errors[~np.isnan(errors)]
-        with np.errstate(invalid="ignore"):
-            return {f"PCK@{t}": 100 * np.divide((annotated <= t).sum(), annotated.size)
-                    for t in THRESHOLDS}  # fmt: skip
+        (curve,) = self.curves(predictions, dataset, np.array(THRESHOLDS)).values()
+        return {f"PCK@{t}": float(score) for t, score in zip(THRESHOLDS, curve, strict=True)}
 
     def errors(self, predictions: Predictions, dataset: PoseDataset) -> np.ndarray:
         """Return distances in longer sides of the annotated box, [N, J]; inf if not a number."""
-        truth, visible = (
-            np.stack([getattr(record, name) for record in dataset.records])
-            for name in ("joints", "visible")
-        )
-        sides = np.array([record.side for record in dataset.records])
-        errors = np.linalg.norm(predictions.joints - truth, axis=-1) / sides[:, None]
-        return np.where(visible > 0, np.nan_to_num(errors, nan=np.inf), np.nan)
-
-    def contributions(self, predictions: Predictions, dataset: PoseDataset) -> np.ndarray:
-        """Return 100 times the correct joints, and the annotated joints, of each person."""
-        errors = self.errors(predictions, dataset)
-        correct = 100.0 * (errors <= self.threshold).sum(axis=1)
-        return np.stack([correct, (~np.isnan(errors)).sum(axis=1)], axis=1)
+        rows = [(record.joints, record.visible, record.side) for record in dataset.records]
+        joints, visible, side = (np.array(column) for column in zip(*rows, strict=True))
+        errors = np.linalg.norm(predictions.joints - joints, axis=-1) / side[:, None]
+        errors[np.isnan(errors)] = np.inf
+        return np.where(visible > 0, errors, np.nan)

@@ -113,7 +113,8 @@ def test_planted_faults_are_found(clean: Desk) -> None:
     assert code == 1
     assert sorted(findings, key=str) == sorted(planted, key=str)
     assert f"{len(planted)} findings" in out
-    assert f"train {name('train', 8)}, person 8: right_elbow and left_elbow fit" in out
+    assert f"train {name('train', 8)}, person 8: " in out
+    assert "right_elbow and left_elbow would fit" in out
     assert f"valid {name('valid', 1)}: also {name('train', 12)} of train" in out
     assert len({fault.kind for fault in planted}) >= 9
 
@@ -183,7 +184,7 @@ def write_coco(root: Path, changes: dict[str, Any]) -> None:
         ({"image": {"width": 120, "height": 90}}, [("size of the image", "1.png")]),
         ({"01": {"bbox": [55, 15, 60, 40]}}, [("box outside the image", "0.png")]),
         ({"01": {"bbox": [-9, 15, 104, 40]}}, [("box outside the image", "0.png")]),
-        ({"01": {"bbox": [55, 15, 0, 40]}}, [("empty box", "0.png")]),
+        ({"01": {"bbox": [55, 15, 0, 40]}}, [("box is empty", "0.png")]),
     ],
 )
 def test_coco(desk: Desk, changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:

@@ -1,149 +1,160 @@
-"""Checks of a whole data set: people and joints are counted, and faults are found and drawn."""
+"""Checks of a whole data set: people and joints are counted, faults are found and drawn."""
 
-import dataclasses
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from yacs.config import CfgNode
 
 from lib.dataset import PoseDataset, build_dataset, build_skeleton
+from lib.dataset.boxes import person_category
 from lib.dataset.check.images import Scan, scan_images, shared_pictures
-from lib.dataset.check.people import coco_faults, people_faults
+from lib.dataset.check.people import Fault, people_faults
 from lib.dataset.coco import read_coco
 from lib.dataset.registry import dataset_spec
+from lib.dataset.skeleton import Skeleton
 from lib.utils.drawing import draw_batch, save_image
 from lib.utils.errors import UserError
-from lib.utils.files import write_bytes
-from lib.utils.text import counted, markdown_table
+from lib.utils.files import read_json, write_bytes
+from lib.utils.text import counted, join_names, markdown_table
 
 MAX_SHOWN = 5  # findings of a kind in the report; the file has all
 MAX_PEOPLE = 48  # on a contact sheet
 TILE = 256  # pixels
+_DRAWN = ("image", "joints", "visible")
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """A fault, or what may be one; `person` counts from 0, in the order of the annotation."""
 
-    kind: str
     image_set: str
+    kind: str
     image: str
     person: int | None
     text: str
 
     def __str__(self) -> str:
         person = "" if self.person is None else f", person {self.person}"
-        return f"{self.image_set} {self.image}{person}: {self.text}"
+        return f"  {self.image_set} {self.image}{person}: {self.text}"
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Report:
-    """What was found; the sets, by name, are those that could be read."""
+    """The sets that could be read, by name, their images, and what was found."""
 
-    datasets: dict[str, PoseDataset] = field(default_factory=dict)
-    scans: dict[str, dict[str, Scan]] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    datasets: dict[str, PoseDataset]
+    scans: dict[str, dict[str, Scan]]
+    findings: list[Finding]
 
     def __str__(self) -> str:
-        """Return counts, and the first findings of each kind, as lines."""
-        lines, joints = [], {}
+        """Return counts and, by kind, the first findings, as lines."""
+        lines, joints, kinds = [], [], defaultdict(list)
         for name, dataset in self.datasets.items():
-            joints[name] = np.sum([record.visible > 0 for record in dataset.records], axis=0)
-            size, images = len(dataset), len(self.scans[name])
-            people = f"{counted(images, 'image')}, {counted(size, 'person', 'people')}"
-            total = size * dataset.skeleton.num_joints
-            lines.append(f"{name}: {people}, {joints[name].sum()} of {total} joints annotated")
-        names = next(iter(self.datasets.values())).skeleton.names
-        rows = [[name, *(str(n[i]) for n in joints.values())] for i, name in enumerate(names)]
-        lines.append(markdown_table(["joint", *joints], rows))
-        kinds: defaultdict[str, list[Finding]] = defaultdict(list)
+            joints.append(np.sum([record.visible > 0 for record in dataset.records], axis=0))
+            people = f"{counted(len(dataset), 'person', 'people')}, {joints[-1].sum()}"
+            total = f"{people} of {len(dataset) * len(joints[-1])} joints annotated"
+            lines.append(f"{name}: {counted(len(self.scans[name]), 'image')}, {total}")
+        rows = zip(dataset.skeleton.names, *(map(str, column) for column in joints), strict=True)
+        lines.append(markdown_table(["joint", *self.datasets], rows))
         for finding in self.findings:
-            kinds[finding.kind].append(finding)
+            kinds[finding.kind].append(str(finding))
         for kind, found in kinds.items():
-            lines += [f"{kind}: {len(found)}", *(f"  {finding}" for finding in found[:MAX_SHOWN])]
-            lines += [f"  ... and {len(found) - MAX_SHOWN} more"] * (len(found) > MAX_SHOWN)
+            lines += [f"{kind}: {len(found)}", *found[:MAX_SHOWN]]
+            lines += [f"  and {len(found) - MAX_SHOWN} more"] * (len(found) > MAX_SHOWN)
         return "\n".join(lines)
 
-    def save(self, folder: Path, image_size: tuple[int, int]) -> list[Path]:
-        """Write findings.json and a contact sheet of each set; return the files.
+    def save(self, folder: Path) -> list[str]:
+        """Write findings.json, and a contact sheet of each set; return the files.
 
-        People with findings are first on a sheet, then others, evenly spaced. Tiles have the aspect
-        ratio of `image_size`. UserError if a file cannot be written.
+        A sheet begins with people who have findings. UserError if a file cannot be written.
         """
-        path = folder / "findings.json"
-        content = [dataclasses.asdict(finding) for finding in self.findings]
-        write_bytes(path, json.dumps(content, indent=2).encode())
-        paths = [path]
+        content = json.dumps([finding._asdict() for finding in self.findings], indent=2)
+        write_bytes(folder / "findings.json", content.encode())
+        files = [folder / "findings.json"]
         for name, dataset in self.datasets.items():
-            size = tuple(round(TILE * side / max(image_size)) for side in image_size)
-            plain = dataclasses.replace(
-                dataset, augmentation=None, image_size=size, smooth=True, color_rgb=True
+            width, height = (TILE * s // max(dataset.image_size) for s in dataset.image_size)
+            plain = replace(
+                dataset, augmentation=None, image_size=(width, height), smooth=True, color_rgb=True
             )
             found = [
                 f.person for f in self.findings if f.image_set == name and f.person is not None
             ]
-            even = np.linspace(0, len(dataset) - 1, MAX_PEOPLE).round().astype(int).tolist()
-            order = [*dict.fromkeys(found)][: MAX_PEOPLE // 2] + even
-            usable = (
-                i
-                for i in dict.fromkeys(order)
-                if not self.scans[name][plain.records[i].image].fault
-            )
-            samples = [plain[index] for index in [*usable][:MAX_PEOPLE]]
+            evenly = np.linspace(0, len(plain) - 1, MAX_PEOPLE).astype(int).tolist()
+            order = dict.fromkeys([*dict.fromkeys(found)][: MAX_PEOPLE // 2] + evenly)
+            people = [i for i in order if not self.scans[name][plain.records[i].image].fault]
+            samples = [plain[index] for index in people[:MAX_PEOPLE]]
             if samples:
-                keys = ("image", "joints", "visible")
-                columns = (np.stack([sample[key] for sample in samples]) for key in keys)
-                paths.append(folder / f"{name}.jpg")
-                save_image(paths[-1], draw_batch(*columns, plain.skeleton, MAX_PEOPLE))
-        return paths
+                images, joints, visible = (np.stack([s[k] for s in samples]) for k in _DRAWN)
+                sheet = draw_batch(images, joints, visible, plain.skeleton, MAX_PEOPLE)
+                files.append(folder / f"{name}.jpg")
+                save_image(files[-1], sheet)
+        return [str(file) for file in files]
 
 
 def check_data(cfg: CfgNode) -> Report:
-    """Read DATASET.TRAIN_SET and TEST_SET whole, every image of them too, and look for faults.
+    """Read DATASET.TRAIN_SET and TEST_SET, every image of them too, and look for faults.
 
-    UserError if neither set can be read, or a key is wrong; one that cannot be read is a finding.
+    A set that cannot be read is a finding. UserError if that is so for both, or a key is wrong.
     """
-    options, report, error = cfg.DATASET, Report(), None
-    skeleton, spec = build_skeleton(cfg), dataset_spec(cfg)
-
-    def add(kind: str, image_set: str, image: str, person: int | None, text: str) -> None:
-        report.findings.append(Finding(kind, image_set, image, person, text))
-
-    for split, name in {"test": options.TEST_SET, "train": options.TRAIN_SET}.items():
-        if name in report.datasets:
-            continue
+    train, test = cfg.DATASET.TRAIN_SET, cfg.DATASET.TEST_SET
+    splits: dict[str, Literal["train", "test"]] = {test: "test", train: "train"}
+    report, error = Report({}, {}, []), None
+    build_skeleton(cfg)
+    for name, split in splits.items():
         try:
-            report.datasets[name] = dataset = build_dataset(cfg, split)
+            report.datasets[name] = build_dataset(cfg, split)
         except UserError as reason:
             error = reason
-            add("annotation", name, "", None, str(reason))
+            report.findings.append(Finding(name, "annotation", "", None, str(reason)))
             continue
-        annotation = dataset.annotation
-        scans = scan_images(dataset.images, annotation.images, options.MAX_PIXELS, cfg.WORKERS)
-        report.scans[name] = scans
-        for image, scan in scans.items():
-            if scan.fault:
-                add(
-                    "missing image" if scan.is_missing else "broken image",
-                    name,
-                    image,
-                    None,
-                    scan.fault,
-                )
-        if spec.read is read_coco:
-            for fault in coco_faults(annotation.path, scans, skeleton):
-                add(fault[0], name, *fault[1:])
-        for fault in people_faults(annotation, scans, skeleton):
-            add(fault[0], name, *fault[1:])
+        faults = _faults(cfg, report.datasets[name], report.scans.setdefault(name, {}))
+        report.findings.extend(Finding(name, *fault) for fault in faults)
     if error and not report.datasets:
         raise error
     if len(report.scans) == 2:
-        for theirs, ours, equal in shared_pictures(
-            report.scans[options.TRAIN_SET], report.scans[options.TEST_SET]
-        ):
-            kind = "same file in both sets" if equal else "same picture in both sets"
-            add(kind, options.TEST_SET, theirs, None, f"also {ours} of {options.TRAIN_SET}")
+        for kind, image, other in shared_pictures(report.scans[train], report.scans[test]):
+            report.findings.append(Finding(test, kind, image, None, f"also {other} of {train}"))
     return report
+
+
+def _faults(cfg: CfgNode, dataset: PoseDataset, scans: dict[str, Scan]) -> Iterator[Fault]:
+    """Yield the faults of a set, and fill `scans`."""
+    annotation, skeleton = dataset.annotation, dataset.skeleton
+    scans |= scan_images(dataset.images, annotation.images, dataset.max_pixels, cfg.WORKERS)
+    for image, scan in scans.items():
+        if scan.fault:
+            yield scan.fault[0], image, None, scan.fault[1]
+    if dataset_spec(cfg).read is read_coco:
+        yield from _coco_faults(annotation.path, scans, skeleton)
+    yield from people_faults(annotation, scans, skeleton)
+
+
+def _coco_faults(path: Path, scans: Mapping[str, Scan], skeleton: Skeleton) -> Iterator[Fault]:
+    """Yield what the reader corrects or leaves out: names of joints, sizes of images, boxes."""
+    content = read_json(path)
+    person, images = person_category(content), {image["id"]: image for image in content["images"]}
+    for category in content.get("categories", []):
+        names = category.get("keypoints")
+        is_other = isinstance(names, list) and tuple(names) != skeleton.names
+        if is_other and category.get("id") == person:
+            text = f"{path} has {', '.join(map(str, names))}, not {', '.join(skeleton.names)}"
+            yield "names of joints", "", None, text
+    for image in images.values():
+        size = scans.get(image["file_name"], Scan()).size
+        stated = image.get("width", size[0]), image.get("height", size[1])
+        if min(size) > 0 and stated != size:
+            text = f"the annotation says {stated[0]}×{stated[1]}, the file is {size[0]}×{size[1]}"
+            yield "size of the image", image["file_name"], None, text
+    for index, entry in enumerate(content.get("annotations", [])):
+        if entry.get("category_id", person) == person:
+            image, (x, y, width, height) = images[entry["image_id"]], entry["bbox"]
+            right, bottom = image.get("width", np.inf), image.get("height", np.inf)
+            outside = min(x, y) < -1 or x + width > right + 1 or y + height > bottom + 1
+            if outside or min(width, height) <= 0:
+                kind = "box outside the image" if outside else "box is empty"
+                text = f"annotation {entry.get('id', index)}, {entry['bbox']} of {right}×{bottom}"
+                yield kind, image["file_name"], None, text
