@@ -20,7 +20,7 @@ from lib.dataset.skeleton import Skeleton
 from lib.utils.drawing import draw_batch, save_image
 from lib.utils.errors import UserError
 from lib.utils.files import read_json, write_bytes
-from lib.utils.text import counted, join_names, markdown_table
+from lib.utils.text import counted, markdown_table
 
 MAX_SHOWN = 5  # findings of a kind in the report; the file has all
 MAX_PEOPLE = 48  # on a contact sheet

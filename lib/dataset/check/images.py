@@ -84,4 +84,4 @@ def shared_pictures(
 def _frequencies(thumbnail: np.ndarray) -> np.ndarray:
     """Return the 63 lowest frequencies, without the mean, as a vector of length 1."""
     lowest = cv2.dct(thumbnail)[:8, :8].ravel()[1:]
-    return lowest / max(np.linalg.norm(lowest), 1e-6)
+    return lowest / (np.linalg.norm(lowest) + 1e-6)
