@@ -22,7 +22,7 @@ class PCK(Metric):
 
     def evaluate(self, predictions: Predictions, dataset: PoseDataset) -> dict[str, float]:
         """Return the percentage of all annotated joints, by threshold."""
-        (curve,) = self.curves(predictions, dataset, np.array(THRESHOLDS)).values()
+        curve = self.curves(predictions, dataset, np.array(THRESHOLDS))["All joints"]
         return {f"PCK@{t}": float(score) for t, score in zip(THRESHOLDS, curve, strict=True)}
 
     def errors(self, predictions: Predictions, dataset: PoseDataset) -> np.ndarray:
