@@ -110,7 +110,7 @@ GOOD: dict[str, Sequence[Any]] = {
     "LOSS.USE_DIFFERENT_JOINTS_WEIGHT": [False, True],
     "DATASET.ROOT": ["data", "./data", "data/../data/"],
     "DATASET.DATASET": ["synthetic", "mpii", "lspet"],
-    "DATASET.SKELETON": ["", "mpii", "mpii.yaml"],
+    "DATASET.SKELETON": ["", "mpii"],
     "DATASET.TRAIN_SET": ["train", "valid"],
     "DATASET.TEST_SET": ["valid", "train"],
     "DATASET.DATA_FORMAT": ["jpg", "zip"],
