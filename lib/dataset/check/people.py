@@ -16,10 +16,10 @@ Fault = tuple[str, str, int | None, str]  # kind, image, person (index in the an
 
 MIN_INSIDE = 1 / 3  # of a crop's area; everyone of LSPET has more inside the image
 MAX_DISTANCE = 0.03  # of the box, between the joints of a person who is annotated twice
-# 1 % of MPII's people exceed MIN_RATIO, and 70 % of them with an exchanged elbow or wrist.
+# Chosen so that 2 % of the people of MPII and LSPET are suspects, and most exchanged elbows.
 MIN_RATIO = 1.5  # length of limbs as annotated, by that with left and right exchanged
-MIN_WIDTH = 0.05  # of the box; joints that are nearer do not tell left from right
-MIN_PEOPLE, MAX_EXCEPTIONS = 100, 0.01  # a rule that so many obey has exceptions
+MIN_GAIN, MIN_WIDTH = 0.1, 0.1  # of the box: by exchanging; between joints that tell the side
+MIN_PEOPLE, MAX_EXCEPTIONS = 100, 0.02  # how often a rule must hold to have exceptions
 
 
 def people_faults(
@@ -85,14 +85,14 @@ def swapped_sides(annotation: Annotation, skeleton: Skeleton) -> dict[int, list[
 def _reasons(joints: np.ndarray, skeleton: Skeleton) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each reason with whom it holds for, bool [N]; joints [N, J, 2] in sides of the box."""
     across = {pair: joints[:, pair[0]] - joints[:, pair[1]] for pair in skeleton.mirrors}
-    near, adjacent = skeleton.joint_mask(3), skeleton.joint_mask(1)
+    near, adjacent = skeleton.joint_mask(4), skeleton.joint_mask(1)
     for pair, vector in across.items():
         names = " and ".join(skeleton.names[joint] for joint in pair)
         yield f"{names} would fit their limbs better exchanged", _fit_better(joints, pair, skeleton)
         for joint in set(np.flatnonzero(adjacent[list(pair)].all(axis=0))) - set(pair):
             x, y = (joints[:, joint] - joints[:, pair].mean(axis=1)).T
             text = f"{skeleton.names[joint]} is on the other side of {names}"
-            yield text, _exceptions(vector, np.stack([-y, x], axis=1))
+            yield text, _exceptions(vector, np.stack([-y, x], axis=1), min_length=0.02)
     for one, two in combinations(across, 2):
         if near[one[0], two[0]]:
             text = f"{skeleton.names[one[0]]} and {skeleton.names[two[0]]} are on different sides"
@@ -108,10 +108,10 @@ def _fit_better(joints: np.ndarray, pair: tuple[int, int], skeleton: Skeleton) -
             limbs = np.linalg.norm(joints[:, [a, flip[a]]][:, None] - ends, axis=-1).sum(axis=-1)
             lengths += np.where(np.isnan(limbs).any(axis=1), 0, limbs.T)
     straight, crossed = lengths
-    return (straight > MIN_RATIO * crossed) & (straight - crossed > 2 * MIN_WIDTH)
+    return (straight > MIN_RATIO * crossed) & (straight - crossed > MIN_GAIN)
 
 
-def _exceptions(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _exceptions(first: np.ndarray, second: np.ndarray, min_length: float = MIN_WIDTH) -> np.ndarray:
     """Return whose vectors [N, 2] are opposed if hardly anybody's are, or aligned; bool [N].
 
     Vectors that are short or nearly at right angles do not count.
@@ -119,7 +119,7 @@ def _exceptions(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm([first, second], axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         cosines = (first * second).sum(axis=1) / lengths.prod(axis=0)
-    counts = (lengths > MIN_WIDTH).all(axis=0) & (np.abs(cosines) > 0.3)
+    counts = (lengths > min_length).all(axis=0) & (np.abs(cosines) > 0.3)
     exceptions = counts & (cosines * np.sign(cosines[counts].sum()) < 0)
     holds = counts.sum() >= MIN_PEOPLE and exceptions.sum() <= MAX_EXCEPTIONS * counts.sum()
     return exceptions & bool(holds)
