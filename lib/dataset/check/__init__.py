@@ -80,17 +80,15 @@ class Report:
             plain = replace(
                 dataset, augmentation=None, image_size=(width, height), smooth=True, color_rgb=True
             )
-            found = [
-                f.person for f in self.findings if f.image_set == name and f.person is not None
-            ]
+            found = dict.fromkeys(f.person for f in self.findings if f.image_set == name)
             evenly = np.linspace(0, len(plain) - 1, MAX_PEOPLE).astype(int).tolist()
-            order = dict.fromkeys([*dict.fromkeys(found)][: MAX_PEOPLE // 2] + evenly)
+            order = dict.fromkeys([i for i in found if i is not None][: MAX_PEOPLE // 2] + evenly)
             people = [i for i in order if not self.scans[name][plain.records[i].image].fault]
             samples = [plain[index] for index in people[:MAX_PEOPLE]]
             if samples:
                 images, joints, visible = (np.stack([s[k] for s in samples]) for k in _DRAWN)
                 sheet = draw_batch(images, joints, visible, plain.skeleton, MAX_PEOPLE)
-                files.append(folder / f"{name}.jpg")
+                files.append(folder / f"{Path(name).name}.jpg")
                 save_image(files[-1], sheet)
         return [str(file) for file in files]
 
