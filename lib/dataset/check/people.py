@@ -78,7 +78,7 @@ def swapped_pairs(annotation: Annotation, skeleton: Skeleton) -> dict[int, list[
             if len({a, b, flip[a], flip[b]}) == 4 and {a, b} & set(pair):
                 ends = joints[:, [[b, flip[b]], [flip[b], b]]]
                 limbs = np.linalg.norm(joints[:, [[a, flip[a]]]] - ends, axis=-1).sum(axis=-1)
-                lengths += np.where(np.isnan(limbs).any(axis=1), 0, limbs.T)
+                lengths += np.nan_to_num(limbs).T  # 0 unless all four joints are annotated
         longer = (lengths[0] > MIN_RATIO * lengths[1]) & (
             lengths[0] - lengths[1] > MIN_GAIN * sides
         )
