@@ -37,8 +37,8 @@ def draw_fish(image: np.ndarray, middle: np.ndarray, rng: np.random.Generator) -
     return joints
 
 
-def draw_set(folder: Path, name: str, count: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Draw the pictures of a set, four fish each; return its annotation in COCO's format."""
+def draw_set(folder: Path, count: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Draw pictures of four fish each; return their annotation in COCO's format."""
     category = {"id": 1, "name": "fish", "keypoints": ["head", "tail", "left_fin", "right_fin"]}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -69,7 +69,7 @@ def main() -> None:
         (root / "skeleton.yaml").write_text(SKELETON)
         for name, count in PICTURES.items():
             (root / "images" / name).mkdir(parents=True)
-            content = draw_set(root / "images" / name, name, count, rng)
+            content = draw_set(root / "images" / name, count, rng)
             path = root / f"annotations/person_keypoints_{name}.json"
             path.write_text(json.dumps(content, indent=1))
 
