@@ -11,7 +11,7 @@ _C = Node()
 
 _C.OUTPUT_DIR = "output"  # results; a run writes to `<dataset>/<model>/<run>` in it
 _C.LOG_DIR = "log"  # TensorBoard logs, in `<dataset>/<model>/<run>` as well
-_C.DATA_DIR = ""  # prefix of DATASET.ROOT and MODEL.PRETRAINED if those are relative paths
+_C.DATA_DIR = ""  # prefix of relative paths: DATASET.ROOT, DATASET.SKELETON, MODEL.PRETRAINED
 _C.GPUS = (0,)  # the first is used; with torchrun each process uses the GPU of its local rank
 _C.WORKERS = 4  # data loader processes of each training process
 _C.PRINT_FREQ = 20  # steps between two log lines
@@ -77,7 +77,7 @@ _C.LOSS.USE_DIFFERENT_JOINTS_WEIGHT = False  # outer joints (wrist, ankle, ...) 
 _C.DATASET = Node()  # the data and its augmentation
 _C.DATASET.ROOT = "data/mpii"  # folder that has annot/ (COCO: annotations/) and images/
 _C.DATASET.DATASET = "mpii"  # name of the data set in lib.dataset.DATASETS
-_C.DATASET.SKELETON = ""  # a name in lib.dataset.SKELETONS; empty: the data set's own
+_C.DATASET.SKELETON = ""  # a name in lib.dataset.SKELETONS or a .yaml; empty: the data set's own
 _C.DATASET.TRAIN_SET = "train"  # `annot/<set>.json` to train on; of COCO such as train2017
 _C.DATASET.TEST_SET = "valid"  # `annot/<set>.json` to test on; scored if `gt_<set>.mat` exists
 _C.DATASET.DATA_FORMAT = "jpg"  # jpg: files in images/; zip: images.zip (COCO: `images/<set>.zip`)

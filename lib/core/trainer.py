@@ -73,7 +73,7 @@ class Trainer:
             "steps_per_epoch": self.steps,
             "optimizer": type(self.state.optimizer).__name__,
             "metric": self.metric.primary,
-            "skeleton": skeleton.name,
+            "skeleton": skeleton.identity,
         }
         seed_all(cfg.SEED + distributed.rank)  # drop path differs from process to process
         self._last_save = time.monotonic()

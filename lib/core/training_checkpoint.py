@@ -18,6 +18,7 @@ from lib.utils.distributed import all_gather
 from lib.utils.errors import UserError, as_user_error
 from lib.utils.files import previous_of
 from lib.utils.random_state import random_states, restore_random_states
+from lib.utils.text import shorten
 
 log = logging.getLogger(__name__)
 
@@ -224,8 +225,9 @@ def _check_identity(then: Entries, now: Entries, path: Path) -> None:
     for name, value in now.items():
         if then[name] != value:
             raise UserError(
-                f"{path} was trained with {name} {then[name]}, this run has {value}: continue "
-                "with the same SEED, data, batch size, and TRAIN.OPTIMIZER"
+                f"{path} was trained with {name} {shorten(str(then[name]))}, this run has "
+                f"{shorten(str(value))}: continue with the same SEED, data, batch size, and "
+                "TRAIN.OPTIMIZER"
             )
 
 

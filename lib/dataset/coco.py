@@ -121,8 +121,8 @@ def _annotated(content: dict[str, Any], size: tuple[int, int]) -> list[Record]:
         has_box = min(width, height) >= 0 and scale[0] * PIXELS_PER_SCALE > 1 and entry["area"] > 0
         if has_box and visible.any() and not entry["iscrowd"]:
             points, area = joints[:, :2] * visible[:, None], float(entry["area"])
-            seen = visible.astype(np.float32)
-            records.append(Record(image["file_name"], center, scale, points, seen, area))
+            seen, side = visible.astype(np.float32), float(max(entry["bbox"][2:]))
+            records.append(Record(image["file_name"], center, scale, points, seen, area, side=side))
     return records
 
 

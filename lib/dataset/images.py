@@ -134,7 +134,7 @@ def decode_image(
     `reduced_matrix` adapts the crop. UserError with `name` if the data is no image, or one of more
     than `max_pixels`, which is not decoded.
     """
-    if _count_pixels(data) > max_pixels:
+    if math.prod(image_size(data)) > max_pixels:
         raise UserError(f"{name}: the image {TOO_LARGE.format(max_pixels)}")
     flags = _DECODE[reduce] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     # Without an end, OpenCV 4 does not notice that a JPEG breaks off.
@@ -170,15 +170,16 @@ def _decode(data: bytes, flags: int) -> tuple[np.ndarray | None, str | None]:
     return image, next(iter(_CORRUPT.findall(text)), None)
 
 
-def _count_pixels(data: bytes) -> int:
-    """Return the number of pixels by the header of an image file, 0 if it is not understood."""
+def image_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) by the header of an image file, (0, 0) if it is not understood."""
     Image.init()
     # Not Image.open, which has a limit of its own.
     for factory, accepts in [Image.OPEN[name] for name in _FORMATS if name in Image.OPEN]:
         with suppress(Exception):  # Pillow raises many types on a damaged header
             if accepts is None or accepts(data[:16]):
-                return math.prod(factory(io.BytesIO(data), "").size)
-    return 0
+                width, height = factory(io.BytesIO(data), "").size
+                return width, height
+    return 0, 0
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -107,4 +107,5 @@ def _read_record(entry: Any, num_joints: int, with_joints: bool, where: str) -> 
         visible = read_numbers(entry, "joints_vis", (num_joints,), where) > 0
         joints = read_numbers(entry, "joints", (num_joints, 2), where, visible) - 1
     joints, visible = joints.astype(np.float32), visible.astype(np.float32)
-    return Record(image, *position_to_box(position, scale), joints, visible)
+    side = scale * PIXELS_PER_SCALE
+    return Record(image, *position_to_box(position, scale), joints, visible, side=side)

@@ -25,6 +25,7 @@ class Record:
     visible: np.ndarray  # float32 [J], 1 if the joint is annotated, else 0
     area: float = 0.0  # of the annotated person, in pixels, 0 if unknown
     score: float = 1.0  # of the box, if a detector found it
+    side: float = 0.0  # the longer one of the annotated box, in pixels
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class People(Sequence[Record]):
 
     def __init__(self, records: Sequence[Record]) -> None:
         names = np.array([record.image.encode(errors="surrogateescape") for record in records])
-        fields = ("center", "scale", "joints", "visible", "area", "score")
+        fields = ("center", "scale", "joints", "visible", "area", "score", "side")
         columns = (np.stack([getattr(record, name) for record in records]) for name in fields)
         self._columns = [names.view(np.uint8).reshape(len(names), -1), *columns]
         self._shared: list[torch.Tensor] = []

@@ -15,6 +15,7 @@ from lib.dataset.coco import read_coco
 from lib.dataset.mpii import read_mpii
 from lib.dataset.records import Annotation, Boxes
 from lib.dataset.skeleton import SKELETONS, Skeleton
+from lib.dataset.skeleton_file import SUFFIXES, read_skeleton
 
 # (root folder, name of the set, skeleton, boxes to crop, if the format does not say) -> its people;
 # UserError names the file that is wrong
@@ -45,13 +46,16 @@ def dataset_spec(cfg: CfgNode) -> DatasetSpec:
 def build_skeleton(cfg: CfgNode) -> Skeleton:
     """Return the skeleton DATASET.SKELETON or, if that is empty, the one of the data set.
 
-    UserError if there is none of that name or MODEL.NUM_JOINTS differs.
+    UserError if there is none of that name, its file is wrong, or MODEL.NUM_JOINTS differs.
     """
-    if cfg.DATASET.SKELETON:
-        check_name(cfg, "DATASET.SKELETON", SKELETONS)
     name = cfg.DATASET.SKELETON or dataset_spec(cfg).skeleton
-    skeleton = SKELETONS[name]
+    is_file = name.endswith(SUFFIXES)
+    if cfg.DATASET.SKELETON and not is_file:
+        check_name(cfg, "DATASET.SKELETON", (*SKELETONS, "FILE.yaml"))
+    skeleton = read_skeleton(Path(cfg.DATA_DIR) / name) if is_file else SKELETONS[name]
     if skeleton.num_joints != cfg.MODEL.NUM_JOINTS:
         text = f"the skeleton {name} has {skeleton.num_joints} joints"
         raise config_error(cfg, "MODEL.NUM_JOINTS", text)
+    if cfg.DATASET.PROB_HALF_BODY > 0 and not skeleton.upper_body:
+        raise config_error(cfg, "DATASET.PROB_HALF_BODY", f"{name} has no `upper_body`: add it")
     return skeleton

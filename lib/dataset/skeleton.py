@@ -1,5 +1,6 @@
 """Skeletons: joints, the limbs between them, and left-right pairs."""
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,13 @@ class Skeleton:
         return len(self.names)
 
     @property
+    def identity(self) -> str:
+        """What a network depends on: the registered name, otherwise the joints as JSON."""
+        if self == SKELETONS.get(self.name):
+            return self.name
+        return json.dumps({"names": self.names, "limbs": self.limbs, "mirrors": self.mirrors})
+
+    @property
     def flip_order(self) -> list[int]:
         """The joint that replaces each joint in a mirrored image, [J]."""
         order = list(range(self.num_joints))
@@ -47,7 +55,7 @@ class Skeleton:
         A joint attends to itself, its mirror, and joints at most `hops` limbs away; -1 is all.
         """
         graph = np.zeros((self.num_joints, self.num_joints))
-        graph[tuple(np.transpose(self.limbs))] = 1
+        graph[tuple(np.reshape(self.limbs, (-1, 2)).astype(int).T)] = 1
         distances = shortest_path(graph, directed=False, unweighted=True)  # inf if unconnected
         mask = distances <= (np.inf if hops < 0 else hops)
         for left, right in self.mirrors:

@@ -33,7 +33,7 @@ def settings(cfg: CfgNode) -> dict[str, str]:
     """Return the metadata in which a file and the configuration must agree."""
     keys = (*_KEYS, *model_spec(cfg).export_keys(cfg))
     values = {key: json.dumps(value_of(cfg, key)) for key in keys}
-    return {"format": "3", "skeleton": build_skeleton(cfg).name, **values}
+    return {"format": "3", "skeleton": build_skeleton(cfg).identity, **values}
 
 
 def load_exported(cfg: CfgNode, path: Path) -> Runner:

@@ -51,13 +51,16 @@ class Metric(ABC):
         nan if a joint is not annotated.
         """
 
-    @abstractmethod
     def contributions(self, predictions: Predictions, dataset: PoseDataset) -> np.ndarray:
         """Return each person's contribution to the primary score, float64 [N, 2].
 
         The score is the sum of the first column over the sum of the second, also for a resample of
-        people, as in a bootstrap.
+        people, as in a bootstrap. Here it is the percentage of joints within `threshold`.
         """
+        *_, counted = self.parts(dataset.skeleton).values()
+        errors = self.errors(predictions, dataset)[:, counted]
+        correct = 100.0 * (errors <= self.threshold).sum(axis=1)
+        return np.stack([correct, (~np.isnan(errors)).sum(axis=1)], axis=1)
 
     def parts(self, skeleton: Skeleton) -> dict[str, list[int]]:
         """Return the groups of joints that plots show; the last is all joints that count."""

@@ -60,12 +60,6 @@ class PCKh(Metric):
         """Return `normalised_errors`."""
         return normalised_errors(predictions.joints + 1, self._gt(dataset))
 
-    def contributions(self, predictions: Predictions, dataset: PoseDataset) -> np.ndarray:
-        """Return 100 times the correct joints, and the annotated joints, of each person."""
-        errors = self.errors(predictions, dataset)[:, _IN_MEAN]
-        correct = 100.0 * (errors <= self.threshold).sum(axis=1)
-        return np.stack([correct, (~np.isnan(errors)).sum(axis=1)], axis=1)
-
     def parts(self, skeleton: Skeleton) -> dict[str, list[int]]:
         """Return the parts of the body, left and right together, and the joints of the mean."""
         parts = {part: [JOINTS.index(joint) for joint in names] for part, names in PARTS.items()}
