@@ -14,7 +14,6 @@ from yacs.config import CfgNode
 
 from lib.analysis.benchmark.data import changed_cfg
 from lib.analysis.benchmark.measure import Task, peak_memory, times_and_limit
-from lib.analysis.macs import count_macs
 from lib.core.trainer import build_train_state
 from lib.dataset import build_skeleton
 from lib.inference.runtimes import RUNTIMES, build_runner
@@ -23,6 +22,7 @@ from lib.models.pruning import prune_modes
 from lib.models.tokenpose_spec import patch_grid
 from lib.utils.distributed import Distributed
 from lib.utils.errors import UserError
+from lib.utils.macs import count_macs
 from lib.utils.plot import FONT, line_style, new_panels
 from lib.utils.text import markdown_table
 

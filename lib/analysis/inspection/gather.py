@@ -9,7 +9,6 @@ import torch
 from yacs.config import CfgNode
 
 from lib.analysis.inspection.attention import joint_mask, record_attention
-from lib.analysis.macs import count_macs
 from lib.dataset import Skeleton, build_skeleton
 from lib.dataset.transforms import box_error, box_to_center_scale, crop_image, crop_matrix
 from lib.inference.pipeline import PixelsToJoints, build_decoding, normalise
@@ -17,6 +16,7 @@ from lib.models.pruning import Stage
 from lib.models.tokenpose import TokenPose
 from lib.models.tokenpose_spec import patch_grid
 from lib.utils.errors import UserError
+from lib.utils.macs import count_macs
 
 _SHOWN_SIDE = 640  # of the image that is shown, in pixels, about
 

@@ -12,13 +12,13 @@ import torch
 from matplotlib.figure import Figure
 
 from lib.analysis.benchmark.measure import interleave
-from lib.analysis.macs import count_macs
 from lib.analysis.study.definition import Job, Study
 from lib.analysis.study.significance import difference
 from lib.dataset import build_dataset
 from lib.metrics import build_metric
 from lib.models import build_model
 from lib.utils.files import write_bytes
+from lib.utils.macs import count_macs
 from lib.utils.plot import FONT, line_style, new_panels, render
 from lib.utils.text import markdown_table
 

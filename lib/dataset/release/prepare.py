@@ -20,7 +20,7 @@ from lib.dataset.mpii import (
 )
 from lib.dataset.release.mpii import JOINTS, Person, Release
 from lib.utils.errors import UserError, as_user_error
-from lib.utils.files import atomic_write
+from lib.utils.files import atomic_write, new_folder
 from lib.utils.mat import write_mat
 
 # People of the published valid.json, of all annotated ones (bearpaw/pytorch-pose, issue 25).
@@ -71,8 +71,7 @@ def prepare(
             "warning: this validation split is our own, and its scores do not compare with "
             "published ones; --valid FILE uses the people of a valid.json"
         )
-    with as_user_error(f"cannot write to {out}: correct --out"):
-        out.mkdir(parents=True, exist_ok=True)
+    with as_user_error(f"cannot write to {out}: correct --out"), new_folder(out):
         if not linked:
             link.symlink_to(images.resolve())
             log(f"linked {link} -> {images.resolve()}")
