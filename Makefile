@@ -16,7 +16,7 @@ install: .venv/installed
 # models/people on a photograph.
 demo: install
 	$(BIN)/python tools/make_synthetic.py --out data/synthetic
-	$(BIN)/python tools/train.py --cfg $(DEMO)
+	$(BIN)/python tools/train.py --cfg $(DEMO) AUTO_RESUME true
 	$(BIN)/python tools/test.py --cfg $(DEMO)
 	$(BIN)/python tools/predict.py --input docs/photo.jpg --boxes docs/photo_boxes.json
 

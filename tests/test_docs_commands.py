@@ -170,7 +170,7 @@ PLAN: dict[str, dict[str, str]] = {
         "python tools/make_synthetic.py --out data/synthetic": (
             "run --train 20 --valid 6 --workers 0"
         ),
-        f"python tools/train.py --cfg {DEMO}": f"run {TINY}",
+        f"python tools/train.py --cfg {DEMO} AUTO_RESUME true": f"run {TINY}",
         f"python tools/test.py --cfg {DEMO}": f"run {TINY}",
         f"python tools/plot.py {DEMO_RUN} --worst 8": "run",
         "python tools/predict.py --input docs/photo.jpg --boxes docs/photo_boxes.json": TWICE,

@@ -14,8 +14,7 @@ def main() -> None:
             session.cfg, session.distributed, session.folder, session.model_file
         )
         if session.distributed.is_main:
-            print(table or "no scores: the set has no annotation")
-            print(f"predictions, scores and images: {session.folder}")
+            print(table)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from yacs.config import CfgNode as Node
 from lib.config.check import ORIGINS, check, value_error
 from lib.config.default import get_cfg
 from lib.utils.errors import UserError
-from lib.utils.text import shorten
+from lib.utils.text import expand_home, shorten
 
 BASE = "BASE"  # key of a file that names the file it is based on
 COMMAND_LINE = "command line"
@@ -111,6 +111,7 @@ def _read_with_bases(
     if BASE not in values:
         return [(path, values)]
     base, visited = values.pop(BASE), (*visited, path.resolve())
+    base = expand_home(base) if isinstance(base, str) else base
     if not isinstance(base, str) or not os.path.isfile(path.parent / base):
         raise value_error(str(path), BASE, base, "there is no such file")
     if (path.parent / base).resolve() in visited:
@@ -168,6 +169,8 @@ def _coerce(value: Any, default: Any, origin: str, key: str) -> Any:
     """Return `value` with the type of the default."""
     kind = type(default)
     read = value if kind is str else _literal(value)
+    if kind is str and isinstance(value, str):
+        read = expand_home(value)  # only paths begin with ~
     if kind in (list, tuple):
         entries = read if isinstance(read, list | tuple) else [read] if kind is tuple else [None]
         numbers = [_scalar(entry, int) for entry in entries]  # GPUS 0 is GPUS [0]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -67,6 +68,11 @@ class StepResult:
     output: Tensor
     target: Tensor
 
+    @cached_property
+    def accuracy(self) -> float:
+        """The mean of `heatmap_accuracy`."""
+        return heatmap_accuracy(self.output, self.target)[1].item()
+
 
 class NotFiniteError(UserError):
     """The loss or a gradient is not finite; `samples` are the people of the batch, by index."""
@@ -117,6 +123,12 @@ class TrainState:
             for norm in _norms(self.model):
                 norm.eval()
 
+    def targets(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return target heatmaps [B, J, h, w] and weights [B, J] of a batch on the device."""
+        joints = rescale_joints(batch["joints"], self.image_size, self.heatmap_size, self.unbiased)
+        target, weight = encode(joints, batch["visible"], self.heatmap_size, self.sigma)
+        return target, batch["visible"].to(weight) if self.train_outside else weight
+
     def step(self, batch: dict[str, Tensor], number: int = 0) -> StepResult:
         """Train on one batch of the loader; `number` is the step, counted over all epochs.
 
@@ -124,10 +136,7 @@ class TrainState:
         """
         device = self.distributed.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        joints = rescale_joints(batch["joints"], self.image_size, self.heatmap_size, self.unbiased)
-        target, weight = encode(joints, batch["visible"], self.heatmap_size, self.sigma)
-        if self.train_outside:
-            weight = batch["visible"].to(weight)
+        target, weight = self.targets(batch)
         statistics = _statistics(self.model) if self.restore_norms else []
         self.optimizer.zero_grad(set_to_none=True)
         people, total, outputs = len(target), torch.zeros((), device=device), []
@@ -235,11 +244,10 @@ def train_epoch(
                 progress.loss_sum += result.loss
                 progress.loss_count += 1
                 if progress.step % print_every == 0 or progress.step == steps:
-                    accuracy = heatmap_accuracy(result.output, result.target)[1].item()
                     speed = images / (time.perf_counter() - start)
                     left = (steps - progress.step) * len(batch["image"]) / speed
                     line = (
-                        f"loss {progress.loss:.6f}, accuracy {accuracy:.3f}, "
+                        f"loss {progress.loss:.6f}, accuracy {result.accuracy:.3f}, "
                         f"lr {state.scheduler.get_last_lr()[0]:.2e}, "
                         f"{speed:.0f} images/s, {tqdm.format_interval(left)} left"
                     )

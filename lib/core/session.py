@@ -17,8 +17,8 @@ from lib.dataset import build_skeleton, dataset_spec
 from lib.models import check_model, model_spec
 from lib.utils.distributed import Distributed, cleanup_distributed, describe, init_distributed
 from lib.utils.errors import UserError
-from lib.utils.logging import set_up_logging
-from lib.utils.machine import tune
+from lib.utils.logging import FILE_ONLY, set_up_logging
+from lib.utils.machine import tune, warn_if_busy
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Session:
 
     @property
     def log_folder(self) -> Path:
-        """The run's folder of TensorBoard logs, which is made if it is missing."""
+        """The run's folder of TensorBoard logs."""
         return run_folder(self.cfg.LOG_DIR, self.cfg, self.folder.name)
 
     @property
@@ -53,8 +53,7 @@ def open_session(
     cfg = check_model(load_cfg(path, opts))
     dataset_spec(cfg)  # a wrong name or number of joints raises before any image is read
     build_skeleton(cfg)
-    run = run or Path(path).stem
-    folder = run_folder(cfg.OUTPUT_DIR, cfg, run)
+    folder = run_folder(cfg.OUTPUT_DIR, cfg, run or Path(path).stem)
     tune()
     torch.backends.cudnn.enabled = cfg.CUDNN.ENABLED
     torch.backends.cudnn.benchmark = cfg.CUDNN.BENCHMARK
@@ -63,22 +62,32 @@ def open_session(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it
     torch.use_deterministic_algorithms(cfg.CUDNN.DETERMINISTIC)
     distributed = init_distributed(cfg.GPUS)
+    set_up_logging(folder, command, quiet=not distributed.is_main)
     try:
-        set_up_logging(folder, command, quiet=not distributed.is_main)
         log.info("%s on %s", path, describe(distributed))
         if (cores := os.cpu_count() or 1) < cfg.WORKERS:
             log.info("WORKERS %d on %d cores: lower it if loading is slow", cfg.WORKERS, cores)
+        if distributed.device.type == "cpu":
+            warn_if_busy(torch.get_num_threads())
         for key, reason in ignored_keys(cfg, model_spec(cfg).ignored).items():
             log.info("%s has no effect: %s", key, reason)
         yield Session(cfg, distributed, folder)
-    except RuntimeError as error:
-        raise _explain(error, distributed) from error
+    except (Exception, KeyboardInterrupt) as error:
+        known = _explain(error, distributed)
+        is_expected = isinstance(known, UserError | KeyboardInterrupt)
+        text = str(known) or "interrupted"
+        log.error("error: %s", text, exc_info=not is_expected, extra=FILE_ONLY)
+        if known is error:
+            raise
+        raise known from error
     finally:
         cleanup_distributed(distributed)
 
 
-def _explain(error: RuntimeError, distributed: Distributed) -> Exception:
+def _explain(error: BaseException, distributed: Distributed) -> BaseException:
     """Return a UserError for a known error, with what to change; otherwise the error itself."""
+    if not isinstance(error, RuntimeError):
+        return error
     line = " ".join(str(error).split())
     if "DataLoader worker" in line:
         return UserError(f"a loader process died: {line} If memory ran out, lower WORKERS")

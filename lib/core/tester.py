@@ -1,14 +1,16 @@
 """Testing: predict the people of a set and score the predictions."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
 from lib.core.provenance import data_fingerprint, provenance
-from lib.core.results import write_json
+from lib.core.results import RESULTS, results_folder, write_json
 from lib.core.visualize import contact_sheet
 from lib.dataset import build_dataset, build_test_loader, read_annotation
 from lib.dataset.predictions import Predictions, concatenate
@@ -20,6 +22,7 @@ from lib.models import PoseNetwork
 from lib.utils.distributed import Distributed, all_gather, all_reduce_any, broadcast_buffers
 from lib.utils.drawing import save_image
 from lib.utils.errors import UserError
+from lib.utils.logging import FILE_ONLY
 
 log = logging.getLogger(__name__)
 
@@ -37,30 +40,27 @@ class Tester:
         self.can_score = self.metric.can_score(self.dataset)
 
     def predict(
-        self, network: PoseNetwork, should_stop: Callable[[], bool] = lambda: False
+        self, network: PoseNetwork, should_stop: Callable[[], bool] = lambda: False, **options: Any
     ) -> Predictions:
-        """Predict every person with a network on TEST.RUNTIME; see `predict_with`.
+        """Predict every person with a network on TEST.RUNTIME; options as of `predict_with`.
 
         Its buffers are replaced by those of the main process.
         """
         broadcast_buffers(network, self.distributed)
         test, size = self.cfg.TEST, tuple(self.cfg.MODEL.IMAGE_SIZE)
         runner = build_runner(network, test.RUNTIME, test.PRECISION, size)
-        return self.predict_with(runner, should_stop)
+        return self.predict_with(runner, should_stop, **options)
 
     def predict_with(
-        self, run: Runner, should_stop: Callable[[], bool] = lambda: False
+        self, run: Runner, should_stop: Callable[[], bool] = lambda: False, **options: Any
     ) -> Predictions:
-        """Predict every person of the set once, in the order of the set.
+        """Predict every person of the set once, in the order of the set; options as of `predict`.
 
         KeyboardInterrupt, between two batches, once `should_stop` is true in any process.
         """
-        predictions = predict(
-            run,
-            takewhile(lambda batch: not should_stop(), self.loader),
-            self.distributed.device,
-            build_decoding(self.cfg, self.dataset.skeleton),
-        )
+        batches = takewhile(lambda batch: not should_stop(), self.loader)
+        decoding = build_decoding(self.cfg, self.dataset.skeleton)
+        predictions = predict(run, batches, self.distributed.device, decoding, **options)
         if all_reduce_any([should_stop()], self.distributed)[0]:
             raise KeyboardInterrupt
         return concatenate(all_gather(predictions, self.distributed))
@@ -86,11 +86,11 @@ class Tester:
 
 def evaluate_checkpoint(
     cfg: CfgNode, distributed: Distributed, folder: Path, file: str | Path
-) -> str | None:
-    """Test a file that `load_runner` reads; return the table of scores, None without annotation.
+) -> str:
+    """Test a file that `load_runner` reads; return the table of scores.
 
     The table compares the network with the mean pose. Writes the predictions, `results.json` and
-    `people.jpg`, the first people as annotated and as predicted, to `folder`.
+    `people.jpg`, the first people as annotated and as predicted, to `results_folder(folder, ...)`.
     """
     tester = Tester(cfg, distributed)
     run = load_runner(cfg, file, distributed.device)
@@ -100,18 +100,22 @@ def evaluate_checkpoint(
         tester.loader.close()
     scores, baseline = tester.score(predictions), tester.score_mean_pose()
     metric = tester.metric
-    if distributed.is_main:
-        metric.save_predictions(folder, predictions, tester.dataset)
-        content = {
-            "scores": scores,
-            "mean pose": baseline,
-            "metric": {"name": metric.name, "primary": metric.primary},
-            "people": len(predictions.joints),
-            "weights": str(file),
-            **provenance(cfg, tester.dataset, cfg.DATASET.TEST_SET),
-        }
-        write_json(folder / "results.json", content)
-        save_image(folder / "people.jpg", contact_sheet(tester.dataset, predictions))
     rows = {cfg.MODEL.NAME: scores, "mean pose": baseline}
     scored = {name: row for name, row in rows.items() if row is not None}
-    return metric.table(scored) if scored else None
+    table = metric.table(scored) if scored else "no scores: the set has no annotation"
+    if distributed.is_main:
+        origin = provenance(cfg, tester.dataset, cfg.DATASET.TEST_SET)
+        parts = cfg.MODEL, cfg.DATASET, {**cfg.TEST, "MODEL_FILE": ""}, origin["data"]
+        tested = hashlib.sha256(Path(file).read_bytes() + repr(parts).encode()).hexdigest()
+        folder = results_folder(folder, tested)
+        metric.save_predictions(folder, predictions, tester.dataset)
+        content = {
+            "scores": scores, "mean pose": baseline,
+            "metric": {"name": metric.name, "primary": metric.primary},
+            "people": len(predictions.joints), "weights": str(file), "tested": tested, **origin,
+        }  # fmt: skip
+        write_json(folder / RESULTS, content)
+        save_image(folder / "people.jpg", contact_sheet(tester.dataset, predictions))
+        log.info("%s\n%s", file, table, extra=FILE_ONLY)
+        log.info("predictions, scores and images: %s", folder)
+    return table

@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from lib.core import training_checkpoint
@@ -20,7 +20,7 @@ from lib.core.engine import NotFiniteError, Progress, StepResult, TrainState, tr
 from lib.core.loss import build_loss
 from lib.core.optimizer import build_optimizer, build_scheduler
 from lib.core.provenance import provenance
-from lib.core.results import write_json
+from lib.core.results import trained_files, write_json
 from lib.core.tester import Tester
 from lib.core.visualize import debug_images
 from lib.dataset import Skeleton, build_dataset, build_train_loader, resolve_path, shared_images
@@ -32,6 +32,8 @@ from lib.utils.checkpoint import save_weights
 from lib.utils.distributed import Distributed, all_gather, all_reduce_any, wrap_ddp
 from lib.utils.errors import UserError
 from lib.utils.event_log import EventLog
+from lib.utils.machine import warn_if_slow
+from lib.utils.macs import describe_network
 from lib.utils.random_state import seed_all
 from lib.utils.text import join_names
 
@@ -52,9 +54,9 @@ class Trainer:
     ) -> None:
         self.cfg, self.distributed, self.folder = cfg, distributed, folder
         seed_all(cfg.SEED)
-        resumes = cfg.AUTO_RESUME and bool(training_checkpoint.candidates(folder / CHECKPOINT))
+        checkpoints = self._checkpoints()
         # A wrong key raises before any data is read.
-        network = _build_network(cfg, distributed, with_initial_weights=not resumes)
+        network = _build_network(cfg, distributed, with_initial_weights=not checkpoints)
         self.dataset = build_dataset(cfg, "train")
         self.provenance = provenance(cfg, self.dataset, cfg.DATASET.TRAIN_SET)
         self.tester = Tester(cfg, distributed)
@@ -69,22 +71,23 @@ class Trainer:
         self.state = build_train_state(cfg, network, distributed, skeleton, self.steps)
         self.progress = Progress(epoch=cfg.TRAIN.BEGIN_EPOCH)
         self.identity = {
-            "seed": cfg.SEED,
-            "steps_per_epoch": self.steps,
+            "seed": cfg.SEED, "steps_per_epoch": self.steps,
             "optimizer": type(self.state.optimizer).__name__,
-            "metric": self.metric.primary,
-            "skeleton": skeleton.identity,
-        }
+            "metric": self.metric.primary, "skeleton": skeleton.identity,
+        }  # fmt: skip
         seed_all(cfg.SEED + distributed.rank)  # drop path differs from process to process
         self._last_save = time.monotonic()
-        self.writer = EventLog(log_folder) if distributed.is_main else None
-        self._resume()
+        if checkpoints:
+            self._resume(checkpoints)
         positions = all_gather((self.progress.epoch, self.progress.step), distributed)
         if len(set(positions)) > 1:
             raise UserError(
                 f"the processes resume at (epoch, step) {', '.join(map(str, positions))}: "
                 f"all of them, on any machine, must see the same {folder}"
             )
+        writes = distributed.is_main and self.progress.epoch < cfg.TRAIN.END_EPOCH
+        done = self.progress.epoch * self.steps + self.progress.step
+        self.writer = EventLog(log_folder, done) if writes else None
 
     def _report_data(self) -> None:
         """Log if the scores of the training will say little, or if there will be none."""
@@ -103,27 +106,29 @@ class Trainer:
     def run(self) -> None:
         """Train to the last epoch; Ctrl-C and SIGTERM save the state, then KeyboardInterrupt."""
         progress, cfg = self.progress, self.cfg
-        log.info(
-            "training on %d people, epochs %d to %d of %d steps",
-            len(self.dataset), progress.epoch, cfg.TRAIN.END_EPOCH - 1, self.steps,
-        )  # fmt: skip
+        network, size = self.state.network, tuple(cfg.MODEL.IMAGE_SIZE)
+        log.info("%s: %s", cfg.MODEL.NAME, describe_network(network, size))
+        final, is_finished = "final_state.pth", progress.epoch >= cfg.TRAIN.END_EPOCH
+        if is_finished:
+            log.info("the training is finished; raise TRAIN.END_EPOCH to continue it")
+        else:
+            log.info(
+                "training on %d people, epochs %d to %d of %d steps",
+                len(self.dataset), progress.epoch, cfg.TRAIN.END_EPOCH - 1, self.steps,
+            )  # fmt: skip
         with _catch_signals() as stop:
             try:
                 while progress.epoch < cfg.TRAIN.END_EPOCH:
                     self.sampler.set_state(progress.epoch, progress.step)
-                    for result in train_epoch(
-                        self.state,
-                        self.loader,
-                        progress,
-                        steps=self.steps,
-                        print_every=cfg.PRINT_FREQ,
-                    ):
+                    numbers = {"steps": self.steps, "print_every": cfg.PRINT_FREQ}
+                    for result in train_epoch(self.state, self.loader, progress, **numbers):
                         self._after_step(result, stop)
                     self._end_epoch(stop)
             finally:
                 self.loader.close()
                 self.tester.loader.close()
-        self._save_weights("final_state.pth")
+        if not is_finished or not (self.folder / final).exists():
+            self._save_weights(final)
 
     def _after_step(self, result: StepResult | NotFiniteError, stop: threading.Event) -> None:
         """Count skipped steps and people, save if due; KeyboardInterrupt if a signal came."""
@@ -133,6 +138,10 @@ class Trainer:
             self._count_bad_images(result)
             if self.progress.step == 1 and self.distributed.is_main:
                 self._save_debug_images(result)
+            if self.progress.step % self.cfg.PRINT_FREQ == 0 or self.progress.step == self.steps:
+                scalars = {"loss": result.loss, "accuracy": result.accuracy}
+                lr = float(self.state.scheduler.get_last_lr()[0])
+                self._add_scalars("train", scalars | {"lr": lr})
         stops, is_due = all_reduce_any((stop.is_set(), self._is_due()), self.distributed)
         if stops or is_due:
             self._save_checkpoint()
@@ -186,23 +195,24 @@ class Trainer:
         """Test, record the scores, and save."""
         progress, metric = self.progress, self.metric
         self._save_checkpoint()  # an error in the test must not lose the epoch
-        scores = self._test(stop) if self._is_test_due() else {}
+        losses, scores = self._test(stop) if self._is_test_due() else ({}, {})
         lr = self.state.scheduler.get_last_lr()[0]
         entry: dict[str, Any] = {"epoch": progress.epoch, "loss": progress.loss, "lr": lr, **scores}
         progress.history.append(entry)
         progress.end_epoch()
         if self.writer is not None:
             write_json(self.folder / "history.json", progress.history)
-            for name in entry.keys() - {"epoch"}:
-                group = "train" if name in ("loss", "lr") else "test"
-                tag = f"{group}/{name.replace('@', '_')}"  # tensorboardX warns of an @
-                self.writer.add_scalar(tag, entry[name], progress.epoch)
+            self._add_scalars("valid", losses | scores)
         if scores:
             score = scores[metric.primary]
-            log.info("epoch %d: %s %.4g", progress.epoch - 1, metric.name, score)
             if metric.is_better(score, progress.best):
                 progress.best = score
                 self._save_weights("model_best.pth")
+            log.info(
+                "epoch %d: %s %.4g, best so far %.4g; validation loss %.6f, accuracy %.3f\n%s",
+                progress.epoch - 1, metric.name, score, progress.best or 0, *losses.values(),
+                metric.table({self.cfg.MODEL.NAME: scores}),
+            )  # fmt: skip
         self._save_checkpoint()
         if all_reduce_any([stop.is_set()], self.distributed)[0]:
             raise KeyboardInterrupt
@@ -212,9 +222,30 @@ class Trainer:
         done = self.progress.epoch + 1
         return done % self.cfg.TEST.INTERVAL == 0 or done == self.cfg.TRAIN.END_EPOCH
 
-    def _test(self, stop: threading.Event) -> dict[str, float]:
-        predictions = self.tester.predict(self.tested, stop.is_set)
-        return self.tester.score(predictions) or {}
+    def _test(self, stop: threading.Event) -> tuple[dict[str, float], dict[str, float]]:
+        """Return loss and accuracy of the heatmaps, means over people, and the scores."""
+        totals = torch.zeros(3, dtype=torch.float64)  # people, and their losses and accuracies
+
+        def observe(heatmaps: Tensor, batch: dict[str, Tensor]) -> None:
+            batch = {name: value.to(heatmaps.device) for name, value in batch.items()}
+            target, weight = self.state.targets(batch)
+            loss = self.state.criterion(heatmaps, target, weight).item()
+            result = StepResult(batch, loss, heatmaps, target)
+            totals.add_(len(target) * torch.tensor([1, loss, result.accuracy]))
+
+        predictions = self.tester.predict(self.tested, stop.is_set, observe=observe)
+        scores = self.tester.score(predictions)
+        if scores is None:
+            return {}, {}
+        people, loss, accuracy = torch.stack(all_gather(totals, self.distributed)).sum(0).tolist()
+        return {"loss": loss / people, "accuracy": accuracy / people}, scores
+
+    def _add_scalars(self, group: str, values: Mapping[str, float]) -> None:
+        """Write to TensorBoard, by the steps of all epochs."""
+        if self.writer is not None:
+            done = self.progress.epoch * self.steps + self.progress.step
+            for name, value in values.items():  # tensorboardX warns of an @
+                self.writer.add_scalar(f"{group}/{name.replace('@', '_')}", value, done)
 
     def _save_weights(self, name: str) -> None:
         if self.distributed.is_main:
@@ -225,22 +256,30 @@ class Trainer:
         training_checkpoint.save(path, self.state, self.progress, self.identity, self.provenance)
         self._last_save = time.monotonic()
 
-    def _resume(self) -> None:
-        """Continue from a checkpoint, as AUTO_RESUME and TRAIN.RESUME require.
+    def _checkpoints(self) -> list[Path]:
+        """Return what to continue from, newest first; nothing for a new training.
 
-        AUTO_RESUME has priority: a run that started from TRAIN.CHECKPOINT continues from the
-        checkpoint in its folder.
+        AUTO_RESUME has priority over TRAIN.RESUME: a run that started from TRAIN.CHECKPOINT
+        continues from the checkpoint in its folder. UserError if another training has that folder.
         """
         newest, train = self.folder / CHECKPOINT, self.cfg.TRAIN
-        paths = training_checkpoint.candidates(newest)
-        if not (self.cfg.AUTO_RESUME and paths):
-            if not train.RESUME:
-                return
-            paths = [Path(train.CHECKPOINT)] if train.CHECKPOINT else paths or [newest]
+        own = training_checkpoint.candidates(newest)
+        paths = [Path(train.CHECKPOINT)] if train.CHECKPOINT else own or [newest]
+        paths = own if self.cfg.AUTO_RESUME and own else paths if train.RESUME else []
+        files = trained_files(self.folder)
+        if files and self.folder.resolve() not in [path.parent.resolve() for path in paths]:
+            hint = "AUTO_RESUME true continues it; " if own else ""
+            hint += "for a new one choose another OUTPUT_DIR (--modelDir), or rename the YAML file"
+            names = join_names([file.name for file in files])
+            raise UserError(f"{self.folder} has a training ({names}): {hint}")
+        return paths
+
+    def _resume(self, paths: list[Path]) -> None:
+        """Continue from the first undamaged checkpoint."""
         path, content = training_checkpoint.read(paths)
         if path != paths[0] and self.distributed.is_main:
             # Otherwise the next checkpoint would keep it as the previous one.
-            newest.replace(newest.with_stem("checkpoint_damaged"))
+            paths[0].replace(paths[0].with_stem("checkpoint_damaged"))
         self.progress = training_checkpoint.restore(
             content, path, self.state, self.identity, self.provenance
         )
@@ -279,6 +318,7 @@ def build_train_state(
 ) -> TrainState:
     """Build model, loss, optimizer and schedule of the `TRAIN` keys."""
     train = cfg.TRAIN
+    warn_if_slow(distributed.device, train.PRECISION)
     optimizer = build_optimizer(cfg, network)
     ema = ModelEmaV3(network, decay=train.EMA_DECAY, use_warmup=True) if train.EMA_DECAY else None
     return TrainState(
@@ -287,19 +327,13 @@ def build_train_state(
         optimizer=optimizer,
         scheduler=build_scheduler(cfg, optimizer, steps_per_epoch),
         scaler=torch.amp.GradScaler(distributed.device.type, enabled=train.PRECISION == "fp16"),
-        ema=ema,
-        distributed=distributed,
-        precision=train.PRECISION,
-        image_size=tuple(cfg.MODEL.IMAGE_SIZE),
-        heatmap_size=tuple(cfg.MODEL.HEATMAP_SIZE),
-        sigma=cfg.MODEL.SIGMA,
-        micro_batch=train.BATCH_SIZE_PER_GPU,
-        clip_grad=train.CLIP_GRAD,
-        restore_norms=train.SKIP_NOT_FINITE > 0,
-        freeze_norms=train.BATCH_NORM == "frozen",
+        ema=ema, distributed=distributed, precision=train.PRECISION,
+        image_size=tuple(cfg.MODEL.IMAGE_SIZE), heatmap_size=tuple(cfg.MODEL.HEATMAP_SIZE),
+        sigma=cfg.MODEL.SIGMA, micro_batch=train.BATCH_SIZE_PER_GPU, clip_grad=train.CLIP_GRAD,
+        restore_norms=train.SKIP_NOT_FINITE > 0, freeze_norms=train.BATCH_NORM == "frozen",
         train_outside=cfg.LOSS.USE_OUTSIDE_JOINTS,
         unbiased=cfg.DATASET.UNBIASED,
-    )
+    )  # fmt: skip
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from lib.models import PoseNetwork
 
 # Crops uint8 [B, h, w, 3] -> heatmaps [B, J, h', w'], fp32; see `lib.inference.runtimes`.
 Runner = Callable[[Tensor], Tensor]
+Observer = Callable[[Tensor, dict[str, Tensor]], None]  # of heatmaps [B, J, h', w'], and batch
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,15 @@ def to_image(
 
 @torch.inference_mode()
 def predict(
-    run: Runner, batches: Iterable[dict[str, Tensor]], device: torch.device, decoding: Decoding
-) -> Predictions:
-    """Predict every person that the loader yields, in its order."""
+    run: Runner, batches: Iterable[dict[str, Tensor]], device: torch.device, decoding: Decoding,
+    observe: Observer = lambda heatmaps, batch: None,
+) -> Predictions:  # fmt: skip
+    """Predict every person that the loader yields, in its order; `observe` sees each batch."""
     predictions = []
     for batch in batches:
         images = batch["image"].to(device, non_blocking=True)
         heatmaps = predict_heatmaps(run, images, decoding.flip_order, decoding.shift)
+        observe(heatmaps, batch)
         cells, scores = decode(heatmaps, decoding.blur_kernel, decoding.refine)
         size = (heatmaps.shape[3], heatmaps.shape[2])
         center, scale = batch["center"].numpy(), batch["scale"].numpy()

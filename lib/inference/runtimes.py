@@ -16,6 +16,7 @@ from lib.inference.pipeline import PixelsToHeatmaps, Runner
 from lib.models import PoseNetwork, build_model
 from lib.utils.checkpoint import load_weights
 from lib.utils.errors import UserError, as_user_error
+from lib.utils.machine import warn_if_slow
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -44,6 +45,7 @@ def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[i
     UserError if the runtime is not installed or does not compute in that precision.
     """
     check_precision(runtime, precision)
+    warn_if_slow(next(model.parameters()).device, precision)
     network = PixelsToHeatmaps(model).eval()
     if runtime in ("onnx", "openvino"):
         from lib.inference.tracing import build_traced_runner

@@ -146,7 +146,8 @@ class TokenPose(PoseNetwork):
         """
         features = self.backbone.features(images)
         visual = self.patches(features[self.backbone.stride])
-        keypoints = self.keypoint_tokens.expand(images.shape[0], -1, -1)
+        # Without its axis of size 1, whose stride in the gradient of a batch of 1 DDP warns of.
+        keypoints = self.keypoint_tokens[0].expand(images.shape[0], -1, -1)
         tokens = torch.cat((keypoints, visual), dim=1)
         keypoints = self.transformer(tokens, keypoints.shape[1], stages)
         return self.head(self.joint_layers(keypoints), features)

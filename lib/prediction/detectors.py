@@ -17,6 +17,7 @@ from lib.inference.tracing import import_openvino, run_openvino
 from lib.prediction.media import Frame
 from lib.utils.checkpoint import read_weights
 from lib.utils.errors import UserError, as_user_error
+from lib.utils.files import new_folder
 
 log = logging.getLogger(__name__)
 
@@ -174,10 +175,8 @@ def _weights_file(name: str) -> Path:
 def _download(url: str, path: Path) -> None:
     """Fetch a detector's weights into torch's cache, all or nothing; UserError if that fails."""
     log.info("detector: fetching %s", url)
-    with as_user_error(
-        f"--download: cannot fetch {url}; put that file into {path.parent}, or pass --boxes FILE"
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    hint = f"put that file into {path.parent}, or pass --boxes FILE"
+    with as_user_error(f"--download: cannot fetch {url}; {hint}"), new_folder(path.parent):
         # It checks the digits of the hash in the file's name, then renames a temporary file.
         digits = path.stem.rpartition("-")[2]
         torch.hub.download_url_to_file(url, str(path), digits, progress=sys.stderr.isatty())

@@ -2,12 +2,13 @@
 
 import io
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from lib.utils.text import shorten
+from lib.utils.text import expand_home, shorten
 
 
 class UserError(Exception):
@@ -34,8 +35,12 @@ def as_user_error(text: str) -> Iterator[None]:
 def run_command(main: Callable[[], None]) -> None:
     """Run a command: a UserError becomes one line and exit code 2, Ctrl-C exit code 130.
 
-    Characters that the terminal cannot show are printed as `\\xe9`.
+    Characters that the terminal cannot show are printed as `\\xe9`. In arguments `~`, which shells
+    leave in `--out=~/results` and in quotes, is the home folder.
     """
+    for index, word in enumerate(sys.argv[1:], 1):
+        option, path = re.findall(r"(?s)^(--[\w-]+=)?(.*)", word)[0]
+        sys.argv[index] = option + expand_home(path)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from lib.utils.errors import UserError
 
@@ -14,11 +14,13 @@ from lib.utils.errors import UserError
 class EventLog:
     """A new event file in a folder; an entry is in the file when the call returns.
 
+    TensorBoard hides what older files of the folder have from `step` on.
+
     tensorboardX's SummaryWriter writes from a thread: a killed run loses entries, and a full disk
     blocks it forever. Here a full disk is a UserError.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, step: int = 0) -> None:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -26,12 +28,17 @@ class EventLog:
             self._file = EventsWriter(str(folder / "events"), f".{number:04d}")
         except OSError as error:
             raise self._write_error(error) from error
+        self._write(Event(session_log=SessionLog(status=SessionLog.START), step=step))
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
         """Write a number; in `tag`, TensorBoard has no characters such as spaces."""
         content = summary.scalar(re.sub(r"[^-/\w.]", "_", tag), value)
+        self._write(Event(summary=content, step=step))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
         try:
-            self._file.write_event(Event(summary=content, step=step, wall_time=time.time()))
+            self._file.write_event(event)
             self._file.flush()
         except OSError as error:
             raise self._write_error(error) from error

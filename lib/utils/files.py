@@ -29,18 +29,33 @@ def atomic_write(path: str | Path, keep_previous: bool = False) -> Iterator[Path
     path = Path(path)
     temporary = path.with_name(f".part.{path.name[-60:]}")  # a name has at most 255 bytes
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:  # Windows flushes only what is open for writing
-            os.fsync(file.fileno())
-        if keep_previous and path.exists():
-            _keep(path, previous_of(path))
-        temporary.replace(path)
+        with new_folder(path.parent):
+            try:
+                yield temporary
+                with temporary.open("rb+") as file:  # Windows flushes only files open for writing
+                    os.fsync(file.fileno())
+                if keep_previous and path.exists():
+                    _keep(path, previous_of(path))
+                temporary.replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder; after an error the new folders that are still empty are removed."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # it is not empty
+            for path in missing:
+                path.rmdir()
+        raise
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -1,9 +1,19 @@
-"""Process-wide settings that make training on a CPU faster."""
+"""What makes a CPU faster, or slower: its memory, threads, and instructions."""
 
+import contextlib
 import ctypes
+import os
 import platform
+import re
+import warnings
+from pathlib import Path
+
+import torch
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
+
+_LOADAVG, _CPUINFO = Path("/proc/loadavg"), Path("/proc/cpuinfo")  # of Linux
+_INSTRUCTIONS = {"bf16": r"bf16\b", "fp16": r"_fp16\b|\basimdhp\b"}  # of x86 and Arm
 
 
 def tune() -> None:
@@ -17,3 +27,25 @@ def tune() -> None:
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     libc.mallopt(_M_TOP_PAD, 64 << 20)
+
+
+def warn_if_busy(threads: int) -> None:
+    """Warn if other programs leave fewer cores than threads: each step waits for its slowest."""
+    with contextlib.suppress(OSError, ValueError):
+        load, _, _, running, *_ = re.split("[ /]", _LOADAVG.read_text())
+        others = min(float(load), int(running) - 1)  # of the last minute, and now without us
+        free = max(0.0, (os.cpu_count() or 1) - others)
+        if threads > max(1, free + 0.5):
+            text = (
+                f"{threads} threads on {free:.1f} free cores can be several times slower than one"
+            )
+            warnings.warn(f"{text}: set OMP_NUM_THREADS=1", stacklevel=2)
+
+
+def warn_if_slow(device: torch.device, precision: str) -> None:
+    """Warn if a CPU has no instructions for bf16 or fp16."""
+    pattern = _INSTRUCTIONS.get(precision)
+    with contextlib.suppress(OSError):
+        if device.type == "cpu" and pattern and not re.search(pattern, _CPUINFO.read_text()):
+            text = f"this CPU has no {precision} instructions: it is many times slower than fp32"
+            warnings.warn(text, stacklevel=2)

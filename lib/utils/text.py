@@ -1,5 +1,6 @@
 """Text for messages: user input on one line, lists of names, tables."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 
@@ -18,6 +19,11 @@ def is_valid_path(text: str) -> bool:
     """Whether `text` can be a path and be shown on one line."""
     names = re.split(r"[/\\]", text)
     return not _NO_PATH.search(text) and all(len(name.encode()) <= 255 for name in names)
+
+
+def expand_home(path: str) -> str:
+    """Return a path with the home folder for a `~` at its start."""
+    return re.sub(r"^~(?=/|$)", lambda match: os.path.expanduser("~"), path)
 
 
 def counted(count: int, one: str, many: str = "") -> str:

@@ -507,3 +507,17 @@ def test_names_of_other_codebases_lead_to_keys_that_exist() -> None:
     names = {key.rpartition(".")[2] for key in leaves(get_cfg())}
     assert names >= set(_SYNONYMS.values())
     assert not _SYNONYMS.keys() & {name.replace("_", "") for name in names}
+
+
+def test_the_home_folder_is_found_in_every_path(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = """OUTPUT_DIR LOG_DIR DATA_DIR MODEL.PRETRAINED DATASET.ROOT TRAIN.CHECKPOINT
+        TEST.MODEL_FILE TEST.COCO_BBOX_FILE"""
+    (tmp_path / "base.yaml").write_text("LOG_DIR: ~/log")
+    cfg = load_cfg(write("BASE: ~/base.yaml\nOUTPUT_DIR: '~'"))
+    assert (f"{tmp_path}/log", str(tmp_path)) == (cfg.LOG_DIR, cfg.OUTPUT_DIR)
+    for key in paths.split():
+        cfg = load_cfg(write("SEED: 1"), [key, "~/a~/~"])
+        assert value_of(cfg, key) == f"{tmp_path}/a~/~"

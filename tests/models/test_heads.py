@@ -6,12 +6,12 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from lib.analysis.macs import count_macs
 from lib.config import load_cfg
 from lib.models import build_model
 from lib.models.heads import FeaturePyramid, FilterHead
 from lib.models.pruning import prune_modes
 from lib.utils.errors import UserError
+from lib.utils.macs import count_macs
 
 MakeCfg = Callable[..., CfgNode]
 

@@ -257,3 +257,11 @@ def test_stochastic_depth_acts_in_training_only(small_cfg: Callable[..., CfgNode
         assert torch.equal(plain.eval()(images), dropping.eval()(images))
         outputs = [dropping.train()(images) for _ in range(4)]
     assert not all(torch.equal(outputs[0], output) for output in outputs[1:])
+
+
+def test_the_gradient_of_one_person_has_the_strides_of_its_weight(small_cfg: MakeCfg) -> None:
+    """Otherwise DistributedDataParallel warns, and copies."""
+    network = build_model(small_cfg())
+    network(torch.randn(1, 3, 48, 64)).sum().backward()
+    for name, weight in network.named_parameters():
+        assert weight.grad is None or weight.grad.stride() == weight.stride(), name

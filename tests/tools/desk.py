@@ -5,6 +5,7 @@ import os
 import runpy
 import shutil
 import signal
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import pytest
 import torch
 import yaml
+from tensorboardX.proto.event_pb2 import Event
 
 from lib.config import load_cfg
 from lib.core.engine import TrainState
@@ -52,6 +54,15 @@ class Outcome(NamedTuple):
         last = self.err.strip().splitlines()[-1]
         assert last.startswith("error: ")
         assert text in last
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Parse TFRecord frames: length (8 bytes), checksum (4), event, checksum (4)."""
+    data = path.read_bytes()
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        yield Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,16 +10,19 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import torch
-from desk import ROOT, Desk
+from desk import ROOT, Desk, read_events
 from scipy.io import loadmat
 
 from lib.config import load_cfg
 from lib.core import training_checkpoint
+from lib.core.results import hold
 from lib.models import build_model
 from lib.utils.checkpoint import read_checkpoint, read_weights, save_checkpoint
+from lib.utils.distributed import Distributed
 
 
 def test_train_test_and_evaluate_agree(desk: Desk) -> None:
@@ -97,6 +101,7 @@ def test_training_on_a_zip_equals_training_on_a_folder(desk: Desk) -> None:
     folder = read_checkpoint(desk.results / "final_state.pth")
     shutil.make_archive(str(desk.data / "images"), "zip", desk.data / "images")
     shutil.rmtree(desk.data / "images")
+    shutil.rmtree(desk.results)
     assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "DATASET.DATA_FORMAT", "zip").code == 0
     zipped = read_checkpoint(desk.results / "final_state.pth")
     assert all(torch.equal(folder[name], zipped[name]) for name in folder)
@@ -272,6 +277,7 @@ def test_unreadable_images_are_replaced_and_counted(desk: Desk, workers: int) ->
         assert f"({number} of at most 2)" in passed.err
     state = read_checkpoint(desk.results / "checkpoint.pth")
     assert sorted(state["progress"]["bad_images"]) == [4, 5]
+    shutil.rmtree(desk.results)
     desk.on_cfg("train", *opts, 1).fails_with("DATASET.SKIP_BAD_IMAGES")
     (desk.data / "images/valid_000001.jpg").write_bytes(b"not an image")
     desk.on_cfg("train", *opts, 2).fails_with("valid_000001.jpg")  # never in a test
@@ -337,6 +343,7 @@ def test_checkpoints_are_written_every_few_steps_or_minutes(desk: Desk) -> None:
         assert desk.on_cfg("train", *opts, "TRAIN.CHECKPOINT_STEPS", 4).code == 0
         assert saved == [4, 8, 10, 0]  # before the test and after it
         saved.clear()
+        shutil.rmtree(desk.results)
         assert desk.on_cfg("train", *opts, "TRAIN.CHECKPOINT_MINUTES", 1e-9).code == 0
         assert saved == [*range(1, 11), 10, 0]
 
@@ -346,7 +353,8 @@ def test_results_hold_their_provenance(desk: Desk) -> None:
     fingerprints = []
     for changes in range(2):
         assert desk.on_cfg("test", "SEED", 5).code == 0
-        results = json.loads((desk.results / "results.json").read_text())
+        folder = desk.results / "test_2" if changes else desk.results
+        results = json.loads((folder / "results.json").read_text())
         assert results["data"]["people"] == 6
         assert results["versions"]["torch"] == torch.__version__.split("+")[0]
         assert results["weights"].endswith("final_state.pth")
@@ -425,3 +433,134 @@ def test_epochs_are_tested_at_intervals_and_at_the_end(
     assert [entry["epoch"] for entry in history] == [0, 1, 2]
     assert [entry["epoch"] for entry in history if "Mean" in entry] == tested
     assert desk.run("plot", desk.results).code == 0
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".log"}
+
+
+def test_a_new_training_does_not_replace_another(desk: Desk) -> None:
+    other = desk.folder / "other.pth"
+    assert desk.on_cfg("train", "TRAIN.END_EPOCH", 1).code == 0
+    before = _contents(desk.results)
+    desk.on_cfg("train", "SEED", 2).fails_with("AUTO_RESUME true continues it; for a new one")
+    shutil.copy(desk.results / "checkpoint.pth", other)
+    resumed = ("TRAIN.RESUME", True, "TRAIN.CHECKPOINT", other)
+    desk.on_cfg("train", *resumed).fails_with("small has a training (checkpoint.pth,")
+    assert _contents(desk.results) == before
+    assert desk.on_cfg("train", "TRAIN.RESUME", True, "TRAIN.END_EPOCH", 2).code == 0
+    for path in desk.results.glob("checkpoint*.pth"):
+        path.unlink()
+    before = _contents(desk.results)
+    desk.on_cfg("train", "AUTO_RESUME", True).fails_with(
+        "(final_state.pth, final_state.safetensors,"
+    )
+    assert _contents(desk.results) == before
+    elsewhere = ("OUTPUT_DIR", desk.folder / "elsewhere", "LOG_DIR", desk.folder / "elsewhere/log")
+    assert desk.on_cfg("train", *resumed, *elsewhere, "TRAIN.END_EPOCH", 2).code == 0
+
+
+def test_a_finished_training_is_left_as_it_is(desk: Desk) -> None:
+    assert desk.on_cfg("train").code == 0
+    before, logs = _contents(desk.results), list((desk.folder / "log").rglob("events*"))
+    again = desk.on_cfg("train", "AUTO_RESUME", True)
+    assert again.code == 0
+    assert "the training is finished" in again.err
+    assert "epochs 2 to 1" not in again.err
+    assert _contents(desk.results) == before | {".lock_holder": ANY}
+    assert list((desk.folder / "log").rglob("events*")) == logs
+
+
+def test_a_training_in_a_folder_that_another_one_holds_names_it(desk: Desk) -> None:
+    desk.results.mkdir(parents=True)
+    with hold(desk.results, Distributed(torch.device("cpu"))):
+        desk.on_cfg("train").fails_with(f"is in use by process {os.getpid()} on ")
+    assert {path.name for path in desk.results.iterdir()} == {".lock", ".lock_holder", "train.log"}
+    assert not (desk.folder / "log").exists()
+
+
+def test_the_results_of_different_tests_are_all_kept(desk: Desk) -> None:
+    desk.save_random_weights()
+    desk.save_random_weights(desk.folder / "same.pth")
+    tests = [
+        (), ("MODEL.SPARSITY.PRUNE", "token"), ("TEST.FLIP_TEST", False),
+        ("DATASET.TEST_SET", "train"), ("TEST.MODEL_FILE", desk.folder / "same.pth"),
+    ]  # fmt: skip
+    tables: list[str] = []
+    kept: dict[Path, str] = {}  # file -> what was tested
+    for opts in (*tests, *reversed(tests)):
+        tested = desk.on_cfg("test", *opts)
+        assert tested.code == 0, tested.err
+        tables.append(tested.out)
+        files = desk.results.rglob("results.json")
+        read = {path: json.loads(path.read_text()) for path in files}
+        assert kept.items() <= {path: read[path]["tested"] for path in read}.items()
+        kept = {path: read[path]["tested"] for path in read}
+    assert tables == tables[::-1]
+    folders = {path.parent for path in kept}
+    assert folders == {desk.results, *(desk.results / f"test_{number}" for number in (2, 3, 4))}
+    for folder in folders:
+        assert loadmat(folder / "pred.mat")["preds"].size
+    log = (desk.results / "test.log").read_text()
+    assert all(table in log for table in tables)
+    assert log.count("| mean pose |") == len(tables)
+
+
+def test_the_log_holds_what_people_look_for(desk: Desk) -> None:
+    (desk.data / "images/valid_000001.jpg").write_bytes(b"not an image")
+    trained = desk.on_cfg("train")
+    trained.fails_with("valid_000001.jpg")
+    log = (desk.results / "train.log").read_text()
+    assert log.splitlines()[-1].endswith(trained.err.splitlines()[-1])
+    assert trained.err.count("valid_000001.jpg") == 1
+    assert re.search(r"pose_tokenpose_s: 0\.\d+ million parameters, 0\.\d+ GMACs", log)
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:", line) for line in log.splitlines())
+
+
+def test_tensorboard_shows_training_and_validation_by_step(desk: Desk) -> None:
+    assert desk.train_and_stop(4, "TRAIN.EMA_DECAY", 0.5).code == 130
+    resumed = desk.on_cfg("train", "TRAIN.EMA_DECAY", 0.5, "AUTO_RESUME", True)
+    assert resumed.code == 0, resumed.err
+    events = [
+        e for path in sorted((desk.folder / "log").rglob("events*")) for e in read_events(path)
+    ]
+    assert [e.step for e in events if e.HasField("session_log")] == [0, 4]
+    steps: dict[str, list[int]] = {}
+    for event in events:
+        for value in event.summary.value:
+            steps.setdefault(value.tag, []).append(event.step)
+    every, tested = [2, 3, 5, 6], [3, 6]  # PRINT_FREQ is 2, an epoch has 3 steps
+    for tag in ("train/loss", "train/accuracy", "train/lr"):
+        assert steps.pop(tag) == every
+    assert {"valid/loss", "valid/accuracy", "valid/Mean", "valid/Mean_0.1"} <= steps.keys()
+    assert all(at == tested for at in steps.values())
+    text = (desk.results / "train.log").read_text()
+    assert re.search(r"epoch 1: PCKh@0.5 [\d.]+, best so far [\d.]+; validation loss 0\.\d+", text)
+    assert text.count("| pose_tokenpose_s |") == 2
+
+
+def test_the_validation_loss_is_the_mean_over_people(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = []
+    for size in (1, 4, 6):  # batches of 4 and 2 people
+        text = desk.on_cfg("train", "TRAIN.END_EPOCH", 1, "TEST.BATCH_SIZE_PER_GPU", size).err
+        losses.append(float(re.findall(r"validation loss ([\d.]+)", text)[0]))
+        shutil.rmtree(desk.results)
+    assert losses == pytest.approx([losses[0]] * 3, abs=2e-6)
+    assert losses[0] > 0
+
+
+@pytest.mark.parametrize(
+    "opts", [("DATASET.ROOT", "none"), ("GPUS", "[7]"), ("TRAIN.RESUME", True), ("TRAIN.LR", "x")]
+)
+def test_a_failed_command_leaves_no_empty_folder(
+    desk: Desk, opts: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: opts[0] == "GPUS")
+    for tool in ("train", "test"):
+        assert desk.on_cfg(tool, *opts).code == 2
+    assert not [
+        path for path in desk.folder.rglob("*") if path.is_dir() and not any(path.iterdir())
+    ]
+    assert not (desk.folder / "log").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,7 @@ def test_two_processes_give_the_result_of_one(desk: Desk) -> None:
     initial = build_model(load_cfg(desk.yaml)).state_dict()
     assert distance(alone, initial) > 1e-3
     split = ("TRAIN.BATCH_SIZE_PER_GPU", 2, "TRAIN.ACCUMULATE", 2)
+    shutil.rmtree(desk.results)
     two = launch(desk, 2, "train", *FROZEN, *split)
     assert two.returncode == 0, two.stderr
     assert distance(alone, final_weights(desk)) <= 1e-6
@@ -92,6 +94,13 @@ def test_timm_backbones_train_in_several_processes_with_frozen_stages(desk: Desk
     )  # fmt: skip
     two = launch(desk, 2, "train", *opts)
     assert two.returncode == 0, two.stderr
+
+
+def test_batches_of_one_person_have_gradients_as_ddp_expects(desk: Desk) -> None:
+    opts = ("TRAIN.BATCH_SIZE_PER_GPU", 1, "TRAIN.ACCUMULATE", 2, "TRAIN.END_EPOCH", 1)
+    two = launch(desk, 2, "train", *opts)
+    assert two.returncode == 0, two.stderr
+    assert "strides" not in two.stderr
 
 
 def test_a_process_can_have_no_people_to_test(desk: Desk) -> None:
@@ -120,6 +129,7 @@ def test_two_processes_equal_one_that_accumulates_bit_for_bit(desk: Desk) -> Non
     one = desk.on_cfg("train", *same, "TRAIN.ACCUMULATE", 2)  # 6 steps of 10 people
     assert one.code == 0, one.err
     alone = final_weights(desk)
+    shutil.rmtree(desk.results)
     two = launch(desk, 2, "train", *same)
     assert two.returncode == 0, two.stderr
     assert all(torch.equal(value, alone[name]) for name, value in final_weights(desk).items())
@@ -166,6 +176,7 @@ def test_a_process_that_fails_ends_the_others_with_its_error(desk: Desk) -> None
     assert failed.returncode != 0
     assert "error: " in failed.stderr
     assert "train_000005.jpg" in failed.stderr
+    assert "train_000005.jpg" in (desk.results / "train.log").read_text()
     assert not (desk.results / "final_state.pth").exists()
 
 

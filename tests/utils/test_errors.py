@@ -39,3 +39,12 @@ def test_the_log_takes_every_name(tmp_path: Path, capsys: pytest.CaptureFixture[
         root.setLevel(level)
     assert r"\udcff" in (tmp_path / "test.log").read_text()
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_home_folder_is_found_in_every_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    words = ["--out=~/a~/~", "~/x", "~", "KEY", "a~/b", "--x=b=~/", "~\0", "~~/", "--a~/"]
+    monkeypatch.setattr(sys, "argv", ["~/tool", *words])
+    run_command(lambda: None)
+    assert sys.argv[:4] == ["~/tool", "--out=/home/me/a~/~", "/home/me/x", "/home/me"]
+    assert sys.argv[4:] == words[3:]

@@ -1,24 +1,14 @@
 """Event files hold what was logged as soon as it is logged."""
 
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from desk import read_events
 from tensorboardX import record_writer
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import SessionLog
 
 from lib.utils.errors import UserError
 from lib.utils.event_log import EventLog
-
-
-def read_events(path: Path) -> Iterator[Event]:
-    """Parse TFRecord frames: length (8 bytes), checksum (4), event, checksum (4)."""
-    data = path.read_bytes()
-    while data:
-        (length,) = struct.unpack("<Q", data[:8])
-        yield Event.FromString(data[12 : 12 + length])
-        data = data[16 + length :]
 
 
 def test_entries_are_in_the_file_at_once(tmp_path: Path) -> None:
@@ -30,7 +20,8 @@ def test_entries_are_in_the_file_at_once(tmp_path: Path) -> None:
     files = sorted((tmp_path / "log").iterdir())
     assert len(files) == 3
     for run, path in enumerate(files):
-        _, scalar = read_events(path)
+        _, start, scalar = read_events(path)
+        assert (start.session_log.status, start.step) == (SessionLog.START, 0)
         assert (scalar.step, scalar.summary.value[0].tag) == (run, "loss")
         assert scalar.summary.value[0].simple_value == run + 0.5
 

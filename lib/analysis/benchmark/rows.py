@@ -12,7 +12,6 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from lib.analysis.benchmark.measure import Task, changed_cfg, peak_memory, times_and_limit
-from lib.analysis.macs import count_macs
 from lib.config.check import RUNTIMES
 from lib.core.trainer import build_train_state
 from lib.dataset import build_skeleton
@@ -22,6 +21,7 @@ from lib.models.pruning import prune_modes
 from lib.models.tokenpose_spec import patch_grid
 from lib.utils.distributed import Distributed
 from lib.utils.errors import UserError
+from lib.utils.macs import count_macs
 from lib.utils.plot import FONT, line_style, new_panels
 from lib.utils.text import markdown_table
 

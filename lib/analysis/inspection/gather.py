@@ -11,7 +11,6 @@ from einops import reduce
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from lib.analysis.macs import count_macs
 from lib.dataset import Skeleton, build_skeleton
 from lib.dataset.transforms import box_error, box_to_center_scale, crop_image, crop_matrix
 from lib.inference.pipeline import PixelsToJoints, build_decoding, normalise
@@ -20,6 +19,7 @@ from lib.models.tokenpose import JointLayers, TokenPose
 from lib.models.tokenpose_spec import patch_grid
 from lib.models.transformer import Attention, Block
 from lib.utils.errors import UserError
+from lib.utils.macs import count_macs
 
 _SHOWN_SIDE = 640  # of the image that is shown, in pixels, about
 

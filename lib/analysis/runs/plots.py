@@ -36,7 +36,7 @@ def _draw_training(runs: Sequence[Run], metric: Metric | None) -> Figure:
     """Draw the scores that the metric plots, if it is known, then loss and learning rate."""
     labels = {**(metric.plotted if metric else {}), **_LABELS}
     shown = [name for name in labels if any(name in run.history for run in runs)]
-    figure, panels = new_panels(len(shown), 2, height=2.4, xlabel="epochs")
+    figure, panels = new_panels(len(shown), 2, height=2.4, xlabel="epoch")
     for axes, name in zip(panels, shown, strict=True):
         for index, run in enumerate(runs):
             if name in run.history:

@@ -19,7 +19,7 @@ from lib.utils.errors import UserError, as_user_error
 from lib.utils.files import read_json
 from lib.utils.text import shorten
 
-History = dict[str, dict[int, float]]  # name of a value -> epochs done -> value
+History = dict[str, dict[int, float]]  # name of a value -> epoch, from 0 -> value
 
 _MAX_DIFFERENCE = 1e-6  # of scores computed from the same files
 
@@ -108,10 +108,10 @@ def read_history(path: Path) -> History:
     """Read the numbers in a `history.json`; UserError if it cannot be read."""
     history: History = {}
     for entry in read_json(path):
-        epochs = entry.pop("epoch") + 1
+        epoch = entry.pop("epoch")
         for name, value in entry.items():
             name = "lr" if name == "rate" else name  # of older runs
-            history.setdefault(name, {})[epochs] = math.nan if value is None else float(value)
+            history.setdefault(name, {})[epoch] = math.nan if value is None else float(value)
     return history
 
 

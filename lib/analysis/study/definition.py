@@ -16,6 +16,7 @@ from lib.models import check_model
 from lib.models.pretrained import is_file
 from lib.utils.errors import UserError
 from lib.utils.files import read_json
+from lib.utils.text import expand_home
 
 _KEYS = ("CFG", "SEEDS", "BASELINE", "VARIANTS", "RETESTS")
 
@@ -109,7 +110,8 @@ def load_study(path: str | Path) -> Study:
         if name not in variants:
             known = ", ".join(map(str, variants))
             raise UserError(f"{path}: there is no variant {name!r}, only {known}")
-    return Study(path, path.parent / str(content["CFG"]), seeds, str(baseline), changes, owners)
+    cfg = path.parent / expand_home(str(content["CFG"]))
+    return Study(path, cfg, seeds, str(baseline), changes, owners)
 
 
 def _folder_name(variant: str) -> str:

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from yacs.config import CfgNode
 
 from lib.analysis.benchmark.measure import interleave
-from lib.analysis.macs import count_macs
 from lib.analysis.study.definition import Study
 from lib.dataset import build_dataset
 from lib.metrics import Metric, build_metric
 from lib.models import build_model
 from lib.utils.files import write_bytes
+from lib.utils.macs import count_macs
 from lib.utils.plot import FONT, line_style, new_panels, render
 from lib.utils.text import markdown_table
 

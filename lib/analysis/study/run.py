@@ -5,11 +5,10 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from lib.analysis.study.definition import Job, Study
 from lib.core import training_checkpoint
 from lib.core.provenance import data_fingerprint
+from lib.core.results import hold, set_aside, trained_files
 from lib.core.tester import evaluate_checkpoint
 from lib.core.trainer import Trainer
 from lib.dataset import build_dataset, shared_images
@@ -39,20 +38,18 @@ def run_study(
     for job in jobs:
         title = f"{job.variant}, seed {job.seed}"
         job.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(job.folder / ".lock")  # the system frees it if its holder dies
-        with contextlib.suppress(Timeout):
-            if distributed.is_main:
-                lock.acquire(blocking=False)
-        try:
-            flags = (lock.is_locked, job.is_ready, job.is_done)
-            locked, ready, done = all_reduce_any(flags, distributed)
-            if not locked or not ready:
+        with contextlib.ExitStack() as stack:
+            held = False
+            with contextlib.suppress(UserError):
+                stack.enter_context(hold(job.folder, distributed))
+                held = distributed.is_main
+            flags = (held, job.is_ready, job.is_done)
+            held, ready, done = all_reduce_any(flags, distributed)
+            if not held or not ready:
                 log.info("%s: another command trains it, or the weights it needs; skipped", title)
             elif not done:
                 log.info(title)
                 _run(job, [retest for retest in all_jobs if retest.owner == job], distributed)
-        finally:
-            lock.release()
 
 
 def _check(study: Study, jobs: Sequence[Job]) -> None:
@@ -75,24 +72,24 @@ def _check(study: Study, jobs: Sequence[Job]) -> None:
 
 
 def _run(job: Job, retests: Sequence[Job], distributed: Distributed) -> None:
-    """Train a variant, unless it is a retest, and test it."""
+    """Train a variant, unless it is a retest, and test it; set aside what it replaces."""
+    if distributed.is_main:
+        for retest in retests:
+            set_aside(retest.folder)
+        set_aside(job.folder, keep=_current_files(job))
+    all_reduce_any([True], distributed)  # other processes read the folder only after that
     if job.owner is None:
-        if distributed.is_main:
-            for retest in retests:
-                (retest.folder / "results.json").unlink(missing_ok=True)
-            _delete_outdated(job)
-        all_reduce_any([True], distributed)  # other processes read the folder only after that
         logs = Path(job.cfg.LOG_DIR) / job.folder.relative_to(job.cfg.OUTPUT_DIR)
         Trainer(job.cfg, distributed, job.folder, logs).run()
     weights = (job.owner or job).folder / "final_state.pth"
     evaluate_checkpoint(job.cfg, distributed, job.folder, weights)
 
 
-def _delete_outdated(job: Job) -> None:
-    """Delete checkpoints of another configuration: resuming from them would mix two variants."""
+def _current_files(job: Job) -> list[Path]:
+    """Return the files of a training to continue; none if its checkpoint has other settings."""
     for path in training_checkpoint.candidates(job.folder / "checkpoint.pth"):
         with contextlib.suppress(UserError):  # the trainer reports a damaged checkpoint
-            changed = training_checkpoint.changed_keys(path, job.cfg.dump())
-            if changed:
+            if changed := training_checkpoint.changed_keys(path, job.cfg.dump()):
                 log.info("config changed (%s), retraining", join_names(changed))
-                path.unlink()
+                return []
+    return trained_files(job.folder)

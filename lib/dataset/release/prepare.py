@@ -14,7 +14,7 @@ import numpy as np
 from lib.dataset import mpii
 from lib.dataset.release.mpii import JOINTS, Person, Release
 from lib.utils.errors import UserError, as_user_error
-from lib.utils.files import atomic_write
+from lib.utils.files import atomic_write, new_folder
 from lib.utils.mat import write_mat
 from lib.utils.text import join_names
 
@@ -61,8 +61,7 @@ def prepare(
         raise UserError(f"{lacks}: add {join_names(missing)}")
     if valid is None:
         log("warning: scores on this split do not compare with published ones; see --valid FILE")
-    with as_user_error(f"cannot write to {out}: correct --out"):
-        out.mkdir(parents=True, exist_ok=True)
+    with as_user_error(f"cannot write to {out}: correct --out"), new_folder(out):
         if not linked:
             link.symlink_to(images.resolve())
             log(f"linked {link} -> {images.resolve()}")

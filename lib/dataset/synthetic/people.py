@@ -24,7 +24,7 @@ from lib.dataset.mpii import CENTER_SHIFT, annotation_path, ground_truth, gt_pat
 from lib.dataset.synthetic.drawing import draw_scene
 from lib.dataset.synthetic.pose import Pose, sample_pose
 from lib.utils.errors import UserError
-from lib.utils.files import read_json
+from lib.utils.files import new_folder, read_json
 from lib.utils.mat import write_mat
 
 FORMAT = 2  # increases whenever the same seed draws other images
@@ -121,9 +121,8 @@ def make_synthetic(
                 return False
             if not overwrite:
                 raise UserError(f"{root} has people of other settings: pass --overwrite")
-        root.parent.mkdir(parents=True, exist_ok=True)
-        # Next to `root`, thus on the same disk, where a rename is atomic.
-        with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as folder:
+        place = f".{root.name}.", root.parent  # on the same disk, where a rename is atomic
+        with new_folder(root.parent), tempfile.TemporaryDirectory("", *place) as folder:
             new = Path(folder, "new")
             _write(new, settings, workers)
             if root.exists():

@@ -10,13 +10,13 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from lib.analysis.inspection.gather import box_crop, inspect
-from lib.analysis.macs import count_macs
 from lib.dataset.transforms import box_to_center_scale, crop_image, crop_matrix, transform_points
 from lib.inference.pipeline import Decoding, predict
 from lib.inference.runtimes import build_runner
 from lib.models import PoseNetwork, build_model
 from lib.models.pruning import PRUNERS, Pruned, Pruner, keep_tokens
 from lib.utils.errors import UserError
+from lib.utils.macs import count_macs
 
 MakeCfg = Callable[..., CfgNode]
 SIZE = (64, 48)

@@ -25,7 +25,7 @@ EditJson = Callable[[Path, Callable[[Any], Any]], None]
 def test_complete_run_is_read(make_run: MakeRun) -> None:
     run = read_run(make_run())
     assert not run.notes
-    assert run.history["loss"] == pytest.approx({1: 1, 2: 1 / 2, 3: 1 / 3})  # by epochs done
+    assert run.history["loss"] == pytest.approx({0: 1, 1: 1 / 2, 2: 1 / 3})  # by epoch
     assert run.metric is not None
     assert run.evaluation is not None
     scores = run.metric.evaluate(run.evaluation.predictions, run.evaluation.dataset)
@@ -38,8 +38,8 @@ def test_rate_of_older_histories_is_the_learning_rate(tmp_path: Path) -> None:
     path.write_text('[{"epoch": 0, "rate": 0.1}, {"epoch": 1, "lr": null}]')
     history = read_history(path)
     assert list(history) == ["lr"]
-    assert history["lr"][1] == 0.1
-    assert math.isnan(history["lr"][2])
+    assert history["lr"][0] == 0.1
+    assert math.isnan(history["lr"][1])
 
 
 def test_folders_without_a_run_are_reported_and_runs_read_once(

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from lib.analysis.macs import count_macs
 from lib.models import build_model
+from lib.utils.macs import count_macs
 
 MakeCfg = Callable[..., CfgNode]
 SIZE = (64, 48)

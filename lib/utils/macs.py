@@ -16,3 +16,9 @@ def count_macs(model: nn.Module, size: tuple[int, int]) -> float:
         model.eval()(images)
     model.train(training)
     return counter.get_total_flops() / 2e9
+
+
+def describe_network(model: nn.Module, size: tuple[int, int]) -> str:
+    """Return a network's parameters and multiply-adds for the log."""
+    parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
+    return f"{parameters:.3f} million parameters, {count_macs(model, size):.3f} GMACs"
