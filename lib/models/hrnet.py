@@ -10,6 +10,7 @@ from timm.models.hrnet import HighResolutionModule, block_types_dict
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from lib.config.check import config_error
 from lib.models.stem import Stem
 from lib.utils.errors import UserError
 
@@ -34,16 +35,17 @@ class HRNet(Stem):
         self.last = len(stages) + 1  # stages are counted from 2; the first is the stem's layer
         before = [self.channels]
         for number, stage in enumerate(stages, 2):
-            block = block_types_dict[stage.BLOCK]
+            block: Any = block_types_dict[stage.BLOCK]
             widths = [block.expansion * channels for channels in stage.NUM_CHANNELS]
+            self.add_module(f"transition{number - 1}", _transition(before, widths))
             modules = [
                 HighResolutionModule(
-                    len(widths), block, tuple(stage.NUM_BLOCKS), [*widths], tuple(stage.NUM_CHANNELS),
-                    "SUM", multi_scale_output=number < self.last or index < stage.NUM_MODULES,
+                    len(widths), block, tuple(stage.NUM_BLOCKS), [*widths],
+                    tuple(stage.NUM_CHANNELS), "SUM",
+                    multi_scale_output=number < self.last or index < stage.NUM_MODULES,
                 )
                 for index in range(1, stage.NUM_MODULES + 1)
             ]  # fmt: skip
-            self.add_module(f"transition{number - 1}", _transition(before, widths))
             self.add_module(f"stage{number}", nn.Sequential(*modules))
             before = widths
         self.channels = before[0]
@@ -94,22 +96,27 @@ def check_hrnet(cfg: CfgNode) -> None:
         stage = cfg.MODEL.EXTRA.get(key)
         if not isinstance(stage, dict) or not _is_stage(stage, branches):
             raise UserError(
-                f"MODEL.EXTRA.{key}: {cfg.MODEL.NAME} needs NUM_MODULES, NUM_BRANCHES {branches}, "
-                f"BLOCK (BASIC or BOTTLENECK), FUSE_METHOD SUM, and NUM_BLOCKS and NUM_CHANNELS, "
-                f"each a list of {branches} numbers"
+                f"MODEL.EXTRA.{key}: HRNet needs NUM_MODULES, NUM_BRANCHES {branches}, BLOCK BASIC "
+                f"or BOTTLENECK, FUSE_METHOD SUM; and NUM_BLOCKS, NUM_CHANNELS: {branches} numbers"
             )
+    factor = Stem.stride * 2 ** len(stage_keys(cfg))
+    if any(side % factor for side in cfg.MODEL.IMAGE_SIZE):
+        raise config_error(cfg, "MODEL.IMAGE_SIZE", f"must be divisible by {factor} for HRNet")
 
 
 def _is_stage(stage: dict[str, Any], branches: int) -> bool:
-    lists = [stage.get("NUM_BLOCKS"), stage.get("NUM_CHANNELS"), [stage.get("NUM_MODULES")]]
+    counts = {"NUM_MODULES": 0, "NUM_BLOCKS": branches, "NUM_CHANNELS": branches}
+    only: dict[str, list[Any]] = {
+        "NUM_BRANCHES": [branches], "FUSE_METHOD": ["SUM"], "BLOCK": [*block_types_dict],
+    }  # fmt: skip
     return (
-        stage.keys() <= {*Stage._fields, "NUM_BRANCHES", "FUSE_METHOD"}
-        and stage.get("NUM_BRANCHES", branches) == branches
-        and stage.get("FUSE_METHOD", "SUM") == "SUM"
-        and stage.get("BLOCK") in block_types_dict
-        and all(
-            isinstance(counts, list | tuple) and all(type(n) is int and n > 0 for n in counts)
-            for counts in lists
-        )
-        and [len(counts) for counts in lists[:2]] == [branches, branches]
+        {*Stage._fields} <= stage.keys() <= {*only, *counts}
+        and all(value in only.get(name, [value]) for name, value in stage.items())
+        and all(_are_counts(stage[name], length) for name, length in counts.items())
     )
+
+
+def _are_counts(value: Any, length: int) -> bool:
+    """Whether a value is a number from 1 on or, for a `length`, a list of so many."""
+    values = value if length and isinstance(value, list | tuple) else [value]
+    return len(values) == max(1, length) and all(type(n) is int and n > 0 for n in values)

@@ -20,14 +20,9 @@ from lib.models.backbones import (
     own_backbone,
 )
 from lib.models.hrnet import stage_keys
-from lib.models.spec import ModelSpec, PoseNetwork
+from lib.models.spec import ModelSpec, PoseNetwork, check_extra
 from lib.utils.checkpoint import PublishedNames
 from lib.utils.errors import UserError
-
-DECONVOLUTION_KEYS = (
-    "NUM_LAYERS", "NUM_DECONV_LAYERS", "NUM_DECONV_FILTERS", "NUM_DECONV_KERNELS",
-    "DECONV_WITH_BIAS",
-)  # fmt: skip
 
 
 class SimpleBaseline(PoseNetwork):
@@ -83,7 +78,7 @@ def _check(cfg: CfgNode) -> None:
     if cfg.MODEL.EXTRA.get("NUM_LAYERS", 50) not in _DEPTHS:
         raise config_error(cfg, "MODEL.EXTRA.NUM_LAYERS", f"must be one of {_DEPTHS}")
     only = {"NUM_DECONV_LAYERS": len(lists[0]), "DECONV_WITH_BIAS": False}
-    _check_parts(cfg, only, DECONVOLUTION_KEYS)
+    _check_parts(cfg, only, ("NUM_DECONV_FILTERS", "NUM_DECONV_KERNELS", "NUM_LAYERS"))
 
 
 def _check_hrnet(cfg: CfgNode) -> None:
@@ -93,11 +88,10 @@ def _check_hrnet(cfg: CfgNode) -> None:
 def _check_parts(cfg: CfgNode, only: Mapping[str, Any], more: Sequence[str]) -> None:
     """Check MODEL.EXTRA, of which `only` gives the single values, and the sizes of the parts."""
     only = {"FINAL_CONV_KERNEL": 1, **only}
-    for name, value in cfg.MODEL.EXTRA.items():
-        if value != only.get(name, value):
-            raise config_error(cfg, f"MODEL.EXTRA.{name}", f"must be {only[name]}")
-        if name not in (*only, *more, "PRETRAINED_LAYERS"):
-            raise config_error(cfg, f"MODEL.EXTRA.{name}", f"{cfg.MODEL.NAME} has no such key")
+    check_extra(cfg, *only, *more)
+    for name, value in only.items():
+        if cfg.MODEL.EXTRA.get(name, value) != value:
+            raise config_error(cfg, f"MODEL.EXTRA.{name}", f"must be {value}")
     cfg = own_backbone(cfg)
     check_backbone(cfg)
     check(cfg, (_HEATMAPS,))

@@ -24,7 +24,7 @@ from lib.models.backbones import build_backbone, check_backbone, check_features,
 from lib.models.heads import FilterHead, MlpHead
 from lib.models.position import KINDS, Position
 from lib.models.pruning import PRUNERS, prune_modes
-from lib.models.spec import ModelSpec
+from lib.models.spec import ModelSpec, check_extra
 from lib.models.tokenpose import (
     JointLayers,
     PatchEmbedding,
@@ -117,7 +117,6 @@ def _joint_layers(cfg: CfgNode, blocks: list[Block]) -> nn.Module:
 def patch_grid(cfg: CfgNode) -> tuple[int, int]:
     """Return how many patches, and so visual tokens, lie along (width, height)."""
     cfg = own_backbone(cfg)
-    cfg = own_backbone(cfg)
     stride = cfg.MODEL.BACKBONE_STRIDE
     (width, height), patch = cfg.MODEL.IMAGE_SIZE, cfg.MODEL.PATCH_SIZE
     return width // stride // patch[0], height // stride // patch[1]
@@ -143,6 +142,8 @@ def _filter_fits(size: Sequence[int], cfg: CfgNode) -> bool:
 def check_tokenpose(cfg: CfgNode) -> None:
     """Raise UserError at the first key with a value that TokenPose cannot have."""
     cfg = own_backbone(cfg)
+    # Published files of all have the stages of HRNet.
+    check_extra(cfg, "STAGE2", "STAGE3", "STAGE4", "FINAL_CONV_KERNEL")
     check(cfg, (one_of("MODEL.HEAD", "mlp", "filter"),))
     check_backbone(cfg, strides=_head_strides(cfg))
     if cfg.MODEL.HEAD == "filter":

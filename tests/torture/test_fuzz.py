@@ -96,7 +96,7 @@ GOOD: dict[str, Sequence[Any]] = {
     "MODEL.MULTI_DIM": [[48, 48], [1, 2, 3]],
     "MODEL.EXTRA": [
         {}, {"PRETRAINED_LAYERS": ["conv1"]}, {"PRETRAINED_LAYERS": ["*"]},
-        {"PRETRAINED_LAYERS": []}, {"A": {"B": [1, None, "x"]}}, {"STAGE2": "(1, 2)"},
+        {"PRETRAINED_LAYERS": []}, {"STAGE4": {"B": [1, None, "x"]}}, {"STAGE2": "(1, 2)"},
     ],
     "MODEL.SPARSITY.PRUNE": ["connection", "token", "none"],
     "MODEL.SPARSITY.PRUNE_LAYERS": [[1], [], [0], [0, 1, 2], [2], [1, 3]],
