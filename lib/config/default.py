@@ -43,9 +43,7 @@ _C.MODEL.TRANSFORMER_DEPTH = 12  # layers of the main transformer; of each of th
 _C.MODEL.TRANSFORMER_HEADS = 8  # attention heads of a layer; must divide DIM
 _C.MODEL.TRANSFORMER_MLP_RATIO = 3.0  # hidden width of the MLP, relative to DIM
 _C.MODEL.DROP_PATH = 0.0  # drop path rate of the last layer; grows linearly from 0 at the first
-_C.MODEL.ATTENTION_SCALE = (
-    "dim"  # in TokenPose-S: divide scores by the root of DIM, or head: its width
-)
+_C.MODEL.ATTENTION_SCALE = "dim"  # divide scores by the root of DIM, or of a head's width (T, B, L)
 _C.MODEL.POS_EMBEDDING_TYPE = "sine-full"  # none, learnable, sine or sine-full
 _C.MODEL.INIT = True  # truncated normal weights in the transformer; False: torch's default
 _C.MODEL.HEAD = "mlp"  # mlp: a token to all cells, as published; filter: token times cells

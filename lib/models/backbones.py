@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from lib.config.check import config_error
+from lib.config.check import Ignored, config_error
 from lib.models.backbone import Backbone
 from lib.models.hrnet import HRNet, build_hrnet, check_hrnet
 from lib.models.stem import Stem
 from lib.models.timm_backbone import TimmBackbone, feature_strides
 
 __all__ = [
-    "BACKBONES", "Backbone", "Stem", "build_backbone", "check_backbone", "check_features",
-    "own_backbone",
+    "BACKBONES", "OWN_STRIDE", "Backbone", "Stem", "build_backbone", "check_backbone",
+    "check_features", "own_backbone",
 ]  # fmt: skip
 
 
@@ -58,6 +58,13 @@ def own_backbone(cfg: CfgNode) -> CfgNode:
     cfg.defrost()
     cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE = name, stride
     return cfg
+
+
+OWN_STRIDE = Ignored(
+    "MODEL.BACKBONE_STRIDE",
+    "the network's own backbone sets it",
+    lambda c: own_backbone(c) is not c,
+)
 
 
 def build_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> Backbone:

@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from lib.config.check import Rule, check, config_error, ignored_of
 from lib.models.backbone import Backbone
 from lib.models.backbones import (
+    OWN_STRIDE,
     build_backbone,
     check_backbone,
     check_features,
@@ -117,8 +118,9 @@ SIMPLE_BASELINE = ModelSpec(
     check=_check,
     names=PublishedNames(((r"^(conv1|bn1|layer\d)\.", r"backbone.network.model.\1."),)),
     export_keys=lambda cfg: ("MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE"),
-    ignored=tuple(
-        ignored_of(
+    ignored=(
+        OWN_STRIDE,
+        *ignored_of(
             """MODEL.HEAD MODEL.FILTER.STRIDES MODEL.FILTER.DIM MODEL.DIM MODEL.PATCH_SIZE
             MODEL.TRANSFORMER_DEPTH MODEL.TRANSFORMER_HEADS MODEL.TRANSFORMER_MLP_RATIO
             MODEL.ATTENTION_SCALE MODEL.POS_EMBEDDING_TYPE MODEL.HIDDEN_HEATMAP_DIM MODEL.DROP_PATH
@@ -127,7 +129,7 @@ SIMPLE_BASELINE = ModelSpec(
             MODEL.NUM_BRANCHES MODEL.MULTI_TRANSFORMER_DEPTH MODEL.MULTI_TRANSFORMER_HEADS
             MODEL.MULTI_DIM""",
             "this network has no such part",
-        )
+        ),
     ),
 )
 

@@ -20,7 +20,13 @@ from lib.config.check import (
 )
 from lib.dataset import build_skeleton
 from lib.models.backbone import Backbone
-from lib.models.backbones import build_backbone, check_backbone, check_features, own_backbone
+from lib.models.backbones import (
+    OWN_STRIDE,
+    build_backbone,
+    check_backbone,
+    check_features,
+    own_backbone,
+)
 from lib.models.heads import FilterHead, MlpHead
 from lib.models.position import KINDS, Position
 from lib.models.pruning import PRUNERS, prune_modes
@@ -305,6 +311,7 @@ TOKENPOSE = ModelSpec(
             MODEL.MULTI_DIM""",
             "TokenPose has no such part",
         ),
+        OWN_STRIDE,
         Ignored("MODEL.BASE_CHANNEL", "the backbone has its channels; HRNet, those of its STAGEs"),
         Ignored(
             "MODEL.ATTENTION_SCALE",

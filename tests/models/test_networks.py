@@ -130,6 +130,9 @@ def test_a_published_file_has_the_published_number_of_parameters(path: Path) -> 
     count = sum(weight.numel() for weight in model.parameters()) / 1e6
     (expected,) = (value for name, value in PARAMETERS.items() if path.stem.startswith(name))
     assert count == pytest.approx(expected, abs=0.06)
+    gmacs = count_macs(model, tuple(load_cfg(path).MODEL.IMAGE_SIZE))
+    page = (EXPERIMENTS.parent / "docs/networks.md").read_text()
+    assert f"| {path.relative_to(EXPERIMENTS.parent)} | {count:.2f} | {gmacs:.2f} |" in page
 
 
 @pytest.mark.parametrize("mode", ["none", "connection", "token"])
