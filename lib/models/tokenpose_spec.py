@@ -228,7 +228,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "MODEL.HIDDEN_HEATMAP_DIM",
         "be 1 or more, or -1 for the default",
-        lambda dim, cfg: dim >= -1,  # published files say 0 too
+        lambda dim, cfg: dim == -1 or dim >= _is_s(cfg),  # 0 is the default too in T, B and L
     ),
     Rule(
         "MODEL.SPARSITY.PRUNE_LAYERS",
