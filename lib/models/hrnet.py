@@ -15,7 +15,7 @@ from lib.models.stem import Stem
 from lib.utils.errors import UserError
 
 
-class Stage(NamedTuple):
+class HRNetStage(NamedTuple):
     """A stage of HRNet, in the words of its YAML files; the lists are by branch."""
 
     NUM_MODULES: int
@@ -30,7 +30,7 @@ class HRNet(Stem):
     Their modules are timm's, their names the published ones. The last gives only its first branch.
     """
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
+    def __init__(self, stages: Sequence[HRNetStage]) -> None:
         super().__init__()
         self.last = len(stages) + 1  # stages are counted from 2; the first is the stem's layer
         before = [self.channels]
@@ -82,7 +82,7 @@ def _convolution(before: int, width: int, stride: int) -> nn.Sequential:
 def build_hrnet(cfg: CfgNode) -> HRNet:
     """Build HRNet with the stages of MODEL.EXTRA: STAGE2 to STAGE4; TokenPose ends with STAGE3."""
     stages = [cfg.MODEL.EXTRA[key] for key in stage_keys(cfg)]
-    return HRNet([Stage(*(stage[name] for name in Stage._fields)) for stage in stages])
+    return HRNet([HRNetStage(*(stage[name] for name in HRNetStage._fields)) for stage in stages])
 
 
 def stage_keys(cfg: CfgNode) -> list[str]:
@@ -110,7 +110,7 @@ def _is_stage(stage: dict[str, Any], branches: int) -> bool:
         "NUM_BRANCHES": [branches], "FUSE_METHOD": ["SUM"], "BLOCK": [*block_types_dict],
     }  # fmt: skip
     return (
-        {*Stage._fields} <= stage.keys() <= {*only, *counts}
+        {*HRNetStage._fields} <= stage.keys() <= {*only, *counts}
         and all(value in only.get(name, [value]) for name, value in stage.items())
         and all(_are_counts(stage[name], length) for name, length in counts.items())
     )
