@@ -17,8 +17,8 @@ from lib.models.stem import Stem
 from lib.models.timm_backbone import TimmBackbone, feature_strides
 
 __all__ = [
-    "BACKBONES", "OWN_STRIDE", "Backbone", "Stem", "build_backbone", "check_backbone",
-    "check_features", "own_backbone",
+    "BACKBONES", "OWN_STRIDE", "Backbone", "Stem", "backbone_keys", "build_backbone",
+    "check_backbone", "check_features", "own_backbone",
 ]  # fmt: skip
 
 
@@ -65,6 +65,12 @@ OWN_STRIDE = Ignored(
     "the network's own backbone sets it",
     lambda c: own_backbone(c) is not c,
 )
+
+
+def backbone_keys(cfg: CfgNode) -> tuple[str, ...]:
+    """Return the keys that describe the backbone, for `ModelSpec.export_keys`."""
+    keys = ("MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE")
+    return keys if own_backbone(cfg) is cfg else (*keys, "MODEL.EXTRA")
 
 
 def build_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> Backbone:

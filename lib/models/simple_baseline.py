@@ -15,6 +15,7 @@ from lib.config.check import Rule, check, config_error, ignored_of
 from lib.models.backbone import Backbone
 from lib.models.backbones import (
     OWN_STRIDE,
+    backbone_keys,
     build_backbone,
     check_backbone,
     check_features,
@@ -117,7 +118,7 @@ SIMPLE_BASELINE = ModelSpec(
     build=build_simple_baseline,
     check=_check,
     names=PublishedNames(((r"^(conv1|bn1|layer\d)\.", r"backbone.network.model.\1."),)),
-    export_keys=lambda cfg: ("MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE"),
+    export_keys=backbone_keys,
     ignored=(
         OWN_STRIDE,
         *ignored_of(

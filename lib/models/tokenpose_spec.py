@@ -22,6 +22,7 @@ from lib.dataset import build_skeleton
 from lib.models.backbone import Backbone
 from lib.models.backbones import (
     OWN_STRIDE,
+    backbone_keys,
     build_backbone,
     check_backbone,
     check_features,
@@ -249,7 +250,7 @@ RULES: tuple[Rule, ...] = (
 
 def _export_keys(cfg: CfgNode) -> tuple[str, ...]:
     keys: tuple[str, ...] = (
-        "MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE", "MODEL.PATCH_SIZE", "MODEL.DIM",
+        *backbone_keys(cfg), "MODEL.PATCH_SIZE", "MODEL.DIM",
         "MODEL.TRANSFORMER_DEPTH", "MODEL.TRANSFORMER_HEADS", "MODEL.TRANSFORMER_MLP_RATIO",
         "MODEL.ATTENTION_SCALE", "MODEL.POS_EMBEDDING_TYPE", "MODEL.HEAD", "MODEL.SPARSITY.PRUNE",
         "MODEL.SPARSITY.JOINT_DEPTH", "MODEL.SPARSITY.JOINT_HOPS",

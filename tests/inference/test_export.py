@@ -159,6 +159,11 @@ def test_every_network_can_be_exported(
     exported, eager = load_runner(cfg, path, CPU), load_runner(cfg, weights, CPU)
     with torch.no_grad():
         torch.testing.assert_close(exported(crops[:2]), eager(crops[:2]), rtol=1e-3, atol=1e-5)
+    if name != "tokenpose_t":
+        key = "NUM_LAYERS" if name == "resnet" else "STAGE2"
+        cfg.MODEL.EXTRA[key] = 34 if name == "resnet" else cfg.MODEL.EXTRA.STAGE3
+        with pytest.raises(UserError, match=r"network\.onnx has MODEL\.EXTRA .*export\.py"):
+            load_runner(cfg, path, CPU)
 
 
 class Toy(PoseNetwork):
