@@ -124,6 +124,7 @@ GOOD: dict[str, Sequence[Any]] = {
     "DATASET.COLOR": [0, 0.4, 1, 1e-300],
     "DATASET.CUTOUT": [0, 1, 0.3],
     "DATASET.SKIP_BAD_IMAGES": [0, 3],
+    "DATASET.MAX_PIXELS": [200_000_000, 10**6],
     "DATASET.COLOR_RGB": [True, False],
     "DATASET.UNBIASED": [True, False],
     "TRAIN.LR": [1e-3, "1e-3", 1, 1e-300, 1e30, 3e38],
