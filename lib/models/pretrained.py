@@ -43,6 +43,11 @@ def load_initial_weights(
         return
     is_package = str(source).startswith(PACKAGE)
     path = package_weights(str(source)[len(PACKAGE) :]) if is_package else Path(source)
+    if not path.is_file():
+        raise UserError(
+            f"MODEL.PRETRAINED: {path} does not exist; docs/networks.md says where published weights "
+            "are; MODEL.PRETRAINED '' starts without"
+        )
     weights = read_weights(path)
     try:
         if is_package or (

@@ -239,6 +239,11 @@ def test_hrnet_starts_from_its_imagenet_weights(
         assert torch.equal(value, weights[key]) or key.endswith("num_batches_tracked"), key
 
 
+def test_published_weights_that_are_not_there_are_one_line(network_cfg: NetworkCfg) -> None:
+    with pytest.raises(UserError, match=r"PRETRAINED: no/w32\.pth does not exist; docs/networks"):
+        load_initial_weights(build_model(network_cfg("hrnet")), "no/w32.pth")
+
+
 @pytest.mark.parametrize("name", ["hrnet", "tokenpose_b"])
 @pytest.mark.parametrize("layers", [("*",), ("stage2", "stage3")])
 def test_weights_of_a_wider_hrnet_are_one_clear_line(
