@@ -45,8 +45,8 @@ def load_initial_weights(
     path = package_weights(str(source)[len(PACKAGE) :]) if is_package else Path(source)
     if not path.is_file():
         raise UserError(
-            f"MODEL.PRETRAINED: {path}: cannot read the checkpoint, it is no file; docs/networks.md "
-            "says where weights are published; '' starts without"
+            f"MODEL.PRETRAINED: {path}: cannot read the checkpoint, it is no file; "
+            "docs/networks.md says where weights are published; '' starts without"
         )
     weights = read_weights(path)
     try:
