@@ -14,7 +14,7 @@ from timm.models.hrnet import HighResolutionNet
 from torch import Tensor
 from yacs.config import CfgNode
 
-from lib.analysis.inspection.attention import record_attention
+from lib.analysis.inspection.gather import record_attention
 from lib.analysis.macs import count_macs
 from lib.config import get_cfg, load_cfg
 from lib.models import build_model
