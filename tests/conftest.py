@@ -71,3 +71,53 @@ def small_cfg() -> Callable[..., CfgNode]:
         return cfg
 
     return make
+
+
+NETWORKS = ("tokenpose_s", "tokenpose_t", "tokenpose_b", "tokenpose_l", "hrnet", "resnet")
+
+
+@pytest.fixture(scope="session")
+def network_cfg() -> Callable[..., CfgNode]:
+    """Build the configuration of a small network of each kind; overrides as for `small_cfg`.
+
+    64×64 images, 16×16 heatmaps, 16 visual tokens, six layers in all, pruned after 1 and 3.
+    """
+
+    def make(name: str, **overrides: object) -> CfgNode:
+        cfg = get_cfg()
+        model, extra = cfg.MODEL, cfg.MODEL.EXTRA
+        model.NAME = f"pose_{name}"
+        model.IMAGE_SIZE, model.HEATMAP_SIZE = [64, 64], [16, 16]
+        model.PATCH_SIZE = [16, 16] if name == "tokenpose_t" else [4, 4]
+        model.DIM, model.TRANSFORMER_HEADS = 32, 4
+        model.TRANSFORMER_DEPTH = 2 if name == "tokenpose_l" else 6
+        model.SPARSITY.PRUNE_LAYERS, model.SPARSITY.JOINT_DEPTH = [1, 3], 1
+        if name in ("tokenpose_b", "tokenpose_l", "hrnet"):
+            for branches in (2, 3, 4) if name == "hrnet" else (2, 3):
+                extra[f"STAGE{branches}"] = CfgNode(
+                    {
+                        "NUM_MODULES": 1, "NUM_BRANCHES": branches, "BLOCK": "BASIC",
+                        "NUM_BLOCKS": [1] * branches, "FUSE_METHOD": "SUM",
+                        "NUM_CHANNELS": [8 * 2**branch for branch in range(branches)],
+                    }
+                )  # fmt: skip
+        if name == "resnet":
+            extra.NUM_LAYERS, extra.NUM_DECONV_LAYERS = 18, 3
+            extra.NUM_DECONV_FILTERS, extra.NUM_DECONV_KERNELS = [8, 8, 8], [4, 4, 4]
+        for key, value in overrides.items():
+            (model.SPARSITY if key in model.SPARSITY else model)[key] = value
+        return cfg
+
+    return make
+
+
+@pytest.fixture(params=NETWORKS)
+def network_name(request: pytest.FixtureRequest) -> str:
+    """The name of each kind of network, for `network_cfg`."""
+    return request.param
+
+
+@pytest.fixture(params=[name for name in NETWORKS if name.startswith("tokenpose")])
+def tokenpose_name(request: pytest.FixtureRequest) -> str:
+    """The name of each TokenPose, for `network_cfg`."""
+    return request.param

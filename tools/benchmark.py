@@ -1,7 +1,7 @@
-"""Measure speed: python tools/benchmark.py --cfg FILE [--growth | --data | --decode].
+"""Measure speed: python tools/benchmark.py --cfg FILE [--growth | --data | --decode | --count].
 
-Without a flag: inference and training in every pruning mode. The machine should be idle; compare
-within one run.
+Without a flag: inference and training in every pruning mode or, with --network, of several
+networks. The machine should be idle; compare within one run.
 """
 
 import json
@@ -10,7 +10,13 @@ import os
 import torch
 
 from lib.analysis.benchmark.measure import decode_ms, loader_rates
-from lib.analysis.benchmark.rows import as_table, growth_plot, growth_rows, time_rows
+from lib.analysis.benchmark.rows import (
+    as_table,
+    count_table,
+    growth_plot,
+    growth_rows,
+    time_rows,
+)
 from lib.config import load_cfg
 from lib.config.check import PRECISIONS, RUNTIMES
 from lib.models import check_model
@@ -29,6 +35,7 @@ def main() -> None:
     mode.add_argument("--growth", action="store_true", help="time by number of visual tokens")
     mode.add_argument("--data", action="store_true", help="speed of the data loader")
     mode.add_argument("--decode", action="store_true", help="time from heatmaps to joints")
+    mode.add_argument("--count", action="store_true", help="parameters and multiply-adds")
     add, sizes = parser.add_argument, comma_list(positive)
     for name, parse, values, about, default in (
         ("batch", sizes, ["N", "..."], "batch sizes of inference", "1,16"),
@@ -38,13 +45,24 @@ def main() -> None:
     ):
         text = f"{about}; default: {default}"
         add(f"--{name}", type=parse, default=default, metavar=",".join(values), help=text)
+    about = "measure these configurations too, each in its own pruning mode"
+    add("--network", type=comma_list(str), default=[], metavar="FILE,...", help=about)
     add("--no-training", action="store_true", help="measure inference only")
     add("--rounds", type=positive, default=9, metavar="N", help="runs of each task; default: 9")
     add("--plot", metavar="FILE", help="with --growth: also draw it to this PNG file")
     arguments = parser.parse_intermixed_args()
     if arguments.plot and not arguments.growth:
         parser.error("--plot needs --growth")
-    cfg = check_model(load_cfg(arguments.cfg, overrides(arguments)))
+    if arguments.network and (arguments.growth or arguments.data or arguments.decode):
+        parser.error("--network goes with --count or without a flag")
+    networks = {
+        file: check_model(load_cfg(file, overrides(arguments)))
+        for file in (arguments.cfg, *arguments.network)
+    }
+    cfg = networks[arguments.cfg]
+    if arguments.count:
+        print(count_table(networks))
+        return
     tune()
     distributed = init_distributed(cfg.GPUS)
     device, rounds = distributed.device, arguments.rounds
@@ -61,13 +79,14 @@ def main() -> None:
         if arguments.plot:
             write_bytes(arguments.plot, render(growth_plot(growth)))
     else:
+        several = networks if arguments.network else None
         rows = time_rows(
-            cfg, device, "infer", precisions=arguments.precision, batches=arguments.batch,
-            runtimes=arguments.runtime, rounds=rounds,
+            cfg, device, "infer", networks=several, precisions=arguments.precision,
+            batches=arguments.batch, runtimes=arguments.runtime, rounds=rounds,
         )  # fmt: skip
         if not arguments.no_training:
             rows += time_rows(
-                cfg, device, "train", precisions=arguments.precision,
+                cfg, device, "train", networks=several, precisions=arguments.precision,
                 batches=arguments.train_batch, rounds=rounds,
             )  # fmt: skip
         print(as_table(rows))

@@ -28,8 +28,8 @@ _C.CUDNN.ENABLED = True  # use cuDNN
 _C.MODEL = Node()  # the network
 _C.MODEL.NAME = "pose_tokenpose_s"  # name of the network in lib.models.MODELS
 _C.MODEL.INIT_WEIGHTS = True  # initialise the backbone with its own rule; False: torch's default
-_C.MODEL.BACKBONE = "stem"  # a name in lib.models.backbones.BACKBONES, or of a timm network
-_C.MODEL.BACKBONE_STRIDE = 4  # image pixels per cell of the backbone's feature map
+_C.MODEL.BACKBONE = "stem"  # stem: the network's own; or a name in BACKBONES, or in timm
+_C.MODEL.BACKBONE_STRIDE = 4  # image pixels per cell of its feature map; the network's own sets it
 _C.MODEL.PRETRAINED = ""  # initial weights: a file, timm (its hub) or package:NAME (installed)
 _C.MODEL.NUM_JOINTS = 16  # J, joints of a person; must match the skeleton (MPII 16, COCO 17)
 _C.MODEL.TAG_PER_JOINT = True  # no effect: for bottom-up networks
@@ -39,26 +39,26 @@ _C.MODEL.HEATMAP_SIZE = [64, 64]  # heatmaps, in cells
 _C.MODEL.SIGMA = 2.0  # standard deviation of a target's Gaussian, in heatmap cells
 _C.MODEL.DIM = 256  # width of a token
 _C.MODEL.PATCH_SIZE = [4, 4]  # cells of the feature map per visual token
-_C.MODEL.TRANSFORMER_DEPTH = 12  # layers of the main transformer
+_C.MODEL.TRANSFORMER_DEPTH = 12  # layers of the main transformer; of each of three in TokenPose-L
 _C.MODEL.TRANSFORMER_HEADS = 8  # attention heads of a layer; must divide DIM
 _C.MODEL.TRANSFORMER_MLP_RATIO = 3.0  # hidden width of the MLP, relative to DIM
 _C.MODEL.DROP_PATH = 0.0  # drop path rate of the last layer; grows linearly from 0 at the first
-_C.MODEL.ATTENTION_SCALE = "dim"  # scores are divided by the root of DIM, or of a head's width
+_C.MODEL.ATTENTION_SCALE = "dim"  # divide scores by the root of DIM, or of a head's width (T, B, L)
 _C.MODEL.POS_EMBEDDING_TYPE = "sine-full"  # none, learnable, sine or sine-full
 _C.MODEL.INIT = True  # truncated normal weights in the transformer; False: torch's default
 _C.MODEL.HEAD = "mlp"  # mlp: a token to all cells, as published; filter: token times cells
 _C.MODEL.HIDDEN_HEATMAP_DIM = -1  # hidden width of mlp; -1: cells / 8; no layer if below 2 DIM
-_C.MODEL.BASE_CHANNEL = 32  # no effect on TokenPose-S (for TokenPose-B and -L)
-_C.MODEL.NUM_BRANCHES = 1  # no effect on TokenPose-S (for TokenPose-B and -L)
-_C.MODEL.MULTI_TRANSFORMER_DEPTH = [12, 12]  # no effect on TokenPose-S (for -B and -L)
-_C.MODEL.MULTI_TRANSFORMER_HEADS = [16, 16]  # no effect on TokenPose-S (for -B and -L)
-_C.MODEL.MULTI_DIM = [48, 48]  # no effect on TokenPose-S (for TokenPose-B and -L)
+_C.MODEL.BASE_CHANNEL = 32  # no effect: EXTRA.STAGE3 gives the channels of HRNet
+_C.MODEL.NUM_BRANCHES = 1  # no effect: in published defaults only
+_C.MODEL.MULTI_TRANSFORMER_DEPTH = [12, 12]  # no effect: in published defaults only
+_C.MODEL.MULTI_TRANSFORMER_HEADS = [16, 16]  # no effect: in published defaults only
+_C.MODEL.MULTI_DIM = [48, 48]  # no effect: in published defaults only
 
 _C.MODEL.FILTER = Node()  # the filter head
 _C.MODEL.FILTER.STRIDES = [4]  # strides of the backbone's features that it merges, finest first
 _C.MODEL.FILTER.DIM = 96  # width of a cell's embedding
 
-_C.MODEL.EXTRA = Node(new_allowed=True)  # keys of single networks; PRETRAINED_LAYERS: names
+_C.MODEL.EXTRA = Node(new_allowed=True)  # keys of single networks, see networks.md
 
 _C.MODEL.SPARSITY = Node()  # the two sparse parts, see sparsity.md
 _C.MODEL.SPARSITY.PRUNE = "connection"  # none, connection (the published method) or token

@@ -46,7 +46,7 @@ def load_exported(cfg: CfgNode, path: Path) -> Runner:
         # A file that is older than a key has its default.
         default = json.dumps(value_of(get_cfg(), key)) if "." in key else "missing"
         if (found := metadata.get(key, default)) != value:
-            other = f"{path} has {key} {shorten(found)}, not {value}"
+            other = f"{path} has {key} {shorten(found)}, not {shorten(value)}"
             raise UserError(f"{other}: run tools/export.py with this configuration")
     images = torch.zeros(2, *reversed(cfg.MODEL.IMAGE_SIZE), 3, dtype=torch.uint8)
     with as_user_error(f"{path} does not run here"):

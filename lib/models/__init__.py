@@ -1,16 +1,22 @@
 """The networks by name. To add one, write a `ModelSpec` and name it in `MODELS`."""
 
+from dataclasses import replace
+
 from yacs.config import CfgNode
 
 from lib.config.check import check_name
-from lib.models.simple_baseline import SIMPLE_BASELINE
+from lib.models.simple_baseline import POSE_HRNET, SIMPLE_BASELINE
 from lib.models.spec import ModelSpec, PoseNetwork
-from lib.models.tokenpose_spec import TOKENPOSE_S
+from lib.models.tokenpose_spec import TOKENPOSE
 
 __all__ = ["MODELS", "ModelSpec", "PoseNetwork", "build_model", "check_model", "model_spec"]
 
 MODELS: dict[str, ModelSpec] = {
-    "pose_tokenpose_s": TOKENPOSE_S,
+    "pose_tokenpose_s": TOKENPOSE,
+    "pose_tokenpose_t": TOKENPOSE,
+    "pose_tokenpose_b": TOKENPOSE,
+    "pose_tokenpose_l": TOKENPOSE,
+    "pose_hrnet": POSE_HRNET,
     "pose_resnet": SIMPLE_BASELINE,
 }
 
@@ -24,7 +30,8 @@ def build_model(cfg: CfgNode) -> PoseNetwork:
     check_model(cfg)
     spec = model_spec(cfg)
     model = spec.build(cfg)
-    model.published_names = spec.names
+    own = model.published_names.rename  # that depend on its configuration
+    model.published_names = replace(spec.names, rename=(*own, *spec.names.rename))
     return model
 
 

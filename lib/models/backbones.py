@@ -1,4 +1,4 @@
-"""The backbones by name: TokenPose-S's stem, and any network of timm.
+"""The backbones by name: those of the published networks, and any network of timm.
 
 To add one, write a module with the attributes of `Backbone` and name it in `BACKBONES`.
 """
@@ -7,64 +7,70 @@ import difflib
 
 import timm
 import torch
-from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck as TorchvisionBottleneck
+from torch import Tensor
 from yacs.config import CfgNode
 
-from lib.config.check import config_error
+from lib.config.check import Ignored, config_error
 from lib.models.backbone import Backbone
-from lib.models.layers import conv_norm
+from lib.models.hrnet import HRNet, build_hrnet, check_hrnet
+from lib.models.stem import Stem
 from lib.models.timm_backbone import TimmBackbone, feature_strides
 
-__all__ = ["BACKBONES", "Backbone", "Stem", "build_backbone", "check_backbone", "check_features"]
+__all__ = [
+    "BACKBONES", "OWN_STRIDE", "Backbone", "Stem", "backbone_keys", "build_backbone",
+    "check_backbone", "check_features", "own_backbone",
+]  # fmt: skip
 
 
-class Bottleneck(TorchvisionBottleneck):
-    """torchvision's ResNet bottleneck, whose batch norms are folded in evaluation."""
+class ImagePixels(Backbone):
+    """No layers: TokenPose-T takes its patches from the image itself."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in, h, w] -> [B, 4·planes, h, w]."""
-        if self.downsample is None:
-            identity = x
-        else:
-            identity = conv_norm(self.downsample[0], self.downsample[1], x)
-        x = conv_norm(self.conv1, self.bn1, x).relu_()
-        x = conv_norm(self.conv2, self.bn2, x).relu_()
-        return conv_norm(self.conv3, self.bn3, x).add_(identity).relu_()
-
-
-class Stem(Backbone):
-    """Two 3×3 convolutions of stride 2, then four bottlenecks: [B,3,H,W] -> [B,256,H/4,W/4]."""
-
-    stride = 4
-    channels = 256
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.conv2 = nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(64)
-        downsample = nn.Sequential(nn.Conv2d(64, 256, 1, bias=False), nn.BatchNorm2d(256))
-        self.layer1 = nn.Sequential(
-            Bottleneck(64, 64, downsample=downsample), *(Bottleneck(256, 64) for _ in range(3))
-        )
+    stride = 1
+    channels = 3
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W], normalised -> [B, 256, H/4, W/4]."""
-        x = images.contiguous(memory_format=torch.channels_last)
-        x = conv_norm(self.conv1, self.bn1, x).relu_()
-        x = conv_norm(self.conv2, self.bn2, x).relu_()
-        return self.layer1(x)
-
-    def init_weights(self) -> None:
-        """Draw the convolutions as torchvision's ResNets do (He et al. 2015, fan out)."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        """[B, 3, H, W] -> the same."""
+        return images
 
 
-BACKBONES: dict[str, type[Backbone]] = {"stem": Stem}
+BACKBONES: dict[str, type[Backbone]] = {"stem": Stem, "image": ImagePixels, "hrnet": HRNet}
+# Of networks whose own is not the stem: name and stride.
+_OWN = {
+    "pose_tokenpose_t": ("image", 1),
+    "pose_tokenpose_b": ("hrnet", 4),
+    "pose_tokenpose_l": ("hrnet", 4),
+    "pose_hrnet": ("hrnet", 4),
+    "pose_resnet": ("resnet", 32),
+}
+
+
+def own_backbone(cfg: CfgNode) -> CfgNode:
+    """Return `cfg` with the network's own backbone and stride, if MODEL.BACKBONE is stem.
+
+    That of pose_resnet is timm's ResNet with EXTRA.NUM_LAYERS; without the key it is the stem.
+    """
+    name, stride = _OWN.get(cfg.MODEL.NAME, ("stem", 0))
+    if name == "resnet":
+        name = f"resnet{cfg.MODEL.EXTRA.NUM_LAYERS}" if "NUM_LAYERS" in cfg.MODEL.EXTRA else "stem"
+    if cfg.MODEL.BACKBONE != "stem" or name == "stem":
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE = name, stride
+    return cfg
+
+
+OWN_STRIDE = Ignored(
+    "MODEL.BACKBONE_STRIDE",
+    "the network's own backbone sets it",
+    lambda c: own_backbone(c) is not c,
+)
+
+
+def backbone_keys(cfg: CfgNode) -> tuple[str, ...]:
+    """Return the keys that describe the backbone, for `ModelSpec.export_keys`."""
+    keys = ("MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE")
+    return keys if own_backbone(cfg) is cfg else (*keys, "MODEL.EXTRA")
 
 
 def build_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> Backbone:
@@ -74,7 +80,13 @@ def build_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> Backbone:
     The first TRAIN.FROZEN_STAGES are frozen.
     """
     name, stride, size = cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE_STRIDE, tuple(cfg.MODEL.IMAGE_SIZE)
-    backbone = BACKBONES[name]() if name in BACKBONES else TimmBackbone(name, stride, strides, size)
+    backbone: Backbone
+    if name == "hrnet":
+        backbone = build_hrnet(cfg)
+    elif name in BACKBONES:
+        backbone = BACKBONES[name]()
+    else:
+        backbone = TimmBackbone(name, stride, strides, size)
     if cfg.MODEL.INIT_WEIGHTS:
         backbone.init_weights()
     backbone.freeze(cfg.TRAIN.FROZEN_STAGES)
@@ -87,6 +99,8 @@ def check_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> None:
     Needed are those of MODEL.BACKBONE_STRIDE and of `strides`, of the key MODEL.FILTER.STRIDES.
     """
     name = cfg.MODEL.BACKBONE
+    if name == "hrnet":
+        check_hrnet(cfg)
     if name in BACKBONES:
         kind = BACKBONES[name]
         known, stages = list(kind.strides or (kind.stride,)), kind.stages

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lib.models.spec import PoseNetwork
 from lib.models.timm_backbone import TimmBackbone
-from lib.utils.checkpoint import by_names, load_pretrained, read_weights
+from lib.utils.checkpoint import by_names, is_of_layers, load_pretrained, read_weights
 from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -43,19 +43,24 @@ def load_initial_weights(
         return
     is_package = str(source).startswith(PACKAGE)
     path = package_weights(str(source)[len(PACKAGE) :]) if is_package else Path(source)
-    if is_package or isinstance(backbone, TimmBackbone):
-        weights = read_weights(path)
-        body = _timm_backbone(backbone, source)
-        try:
-            if is_package or not _is_of_network(weights, network):
-                weights = by_names(body.network.get_submodule("model"), weights)
-                body.load_trained(_timm_names(weights, body.name))
-                log.info("initialised the backbone from %s", path)
-                return
-            if "*" in layers:
-                _check_backbone(weights, network)
-        except UserError as error:
-            raise UserError(f"MODEL.PRETRAINED: {path}: {error}") from None
+    if not path.is_file():
+        raise UserError(
+            f"MODEL.PRETRAINED: {path}: cannot read the checkpoint, it is no file; "
+            "docs/networks.md says where weights are published; '' starts without"
+        )
+    weights = read_weights(path)
+    try:
+        if is_package or (
+            isinstance(backbone, TimmBackbone) and not _is_of_network(weights, network)
+        ):
+            body = _timm_backbone(backbone, source)
+            weights = by_names(body.network.get_submodule("model"), weights)
+            body.load_trained(_timm_names(weights, body.name))
+            log.info("initialised the backbone from %s", path)
+            return
+        _check_backbone(weights, network, layers)
+    except UserError as error:
+        raise UserError(f"MODEL.PRETRAINED: {path}: {error}") from None
     load_pretrained(network, path, layers)
 
 
@@ -86,21 +91,31 @@ def _timm_backbone(backbone: object, source: str | Path) -> TimmBackbone:
 
 def _is_of_network(weights: Mapping[str, Tensor], network: PoseNetwork) -> bool:
     """Whether a file holds weights of the pose network, by its names or published ones."""
-    names = by_names(network, weights)
+    names, needed = by_names(network, weights).keys(), network.state_dict().keys()
     backbone = cast(TimmBackbone, network.backbone).network.model.state_dict()
-    # A backbone may have a `head.norm.weight` too.
-    return names.keys().isdisjoint(backbone) and not names.keys().isdisjoint(network.state_dict())
+    # A backbone may have a `head.norm.weight`; published SimpleBaselines have a ResNet's names.
+    others = {name for name in needed if not name.startswith("backbone.")}
+    return names.isdisjoint(backbone) and not names.isdisjoint(others)
 
 
-def _check_backbone(weights: Mapping[str, Tensor], network: PoseNetwork) -> None:
-    """UserError unless weights of a pose network have all of this one's backbone."""
+def _check_backbone(
+    weights: Mapping[str, Tensor], network: PoseNetwork, layers: Sequence[str]
+) -> None:
+    """UserError if weights of a pose network, or of HRNet, are of another backbone.
+
+    All of timm's backbone must be there, but for `layers`; what is there of HRNet must fit.
+    """
     theirs = by_names(network, weights)
+    is_whole = "*" in layers and isinstance(getattr(network, "backbone", None), TimmBackbone)
     for name, value in network.state_dict().items():
-        is_weight = name.startswith("backbone.") and not name.endswith("num_batches_tracked")
-        if is_weight and (name not in theirs or theirs[name].shape != value.shape):
+        if not name.startswith("backbone.") or name.endswith("num_batches_tracked"):
+            continue
+        other = theirs.get(name)
+        is_wrong = is_whole if other is None else other.shape != value.shape
+        if is_wrong and is_of_layers(name, layers):
             raise UserError(
-                f"it has another backbone, without {name} of shape {list(value.shape)}; name the "
-                "layers to take in MODEL.EXTRA.PRETRAINED_LAYERS"
+                f"it has another backbone, without {name} of shape {list(value.shape)}; take "
+                "a file of this one, or name the layers to take in MODEL.EXTRA.PRETRAINED_LAYERS"
             )
 
 

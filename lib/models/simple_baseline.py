@@ -1,17 +1,29 @@
 """SimpleBaseline: a backbone, deconvolutions, and a convolution to heatmaps.
 
-Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018.
+Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018. HRNet needs no
+deconvolutions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from lib.config.check import Rule, check, config_error, ignored_of
 from lib.models.backbone import Backbone
-from lib.models.backbones import build_backbone, check_backbone, check_features
-from lib.models.spec import ModelSpec, PoseNetwork
+from lib.models.backbones import (
+    OWN_STRIDE,
+    backbone_keys,
+    build_backbone,
+    check_backbone,
+    check_features,
+    own_backbone,
+)
+from lib.models.hrnet import stage_keys
+from lib.models.spec import ModelSpec, PoseNetwork, check_extra
+from lib.utils.checkpoint import PublishedNames
 from lib.utils.errors import UserError
 
 
@@ -45,20 +57,18 @@ class SimpleBaseline(PoseNetwork):
 
 
 def build_simple_baseline(cfg: CfgNode) -> SimpleBaseline:
-    """Build the network with EXTRA.NUM_DECONV_FILTERS and NUM_DECONV_KERNELS."""
+    """Build the network with EXTRA.NUM_DECONV_FILTERS and NUM_DECONV_KERNELS; HRNet has none."""
     extra = cfg.MODEL.EXTRA
     return SimpleBaseline(
-        backbone=build_backbone(cfg),
-        filters=extra.NUM_DECONV_FILTERS,
-        kernels=extra.NUM_DECONV_KERNELS,
+        backbone=build_backbone(own_backbone(cfg)),
+        filters=extra.get("NUM_DECONV_FILTERS", ()),
+        kernels=extra.get("NUM_DECONV_KERNELS", ()),
         num_joints=cfg.MODEL.NUM_JOINTS,
     )
 
 
 def _check(cfg: CfgNode) -> None:
-    check_backbone(cfg)
-    extra = cfg.MODEL.EXTRA
-    lists = [extra.get(key) for key in ("NUM_DECONV_FILTERS", "NUM_DECONV_KERNELS")]
+    lists = [cfg.MODEL.EXTRA.get(key) for key in ("NUM_DECONV_FILTERS", "NUM_DECONV_KERNELS")]
     is_valid = all(
         isinstance(values, list | tuple) and all(isinstance(v, int) and v > 0 for v in values)
         for values in lists
@@ -67,42 +77,65 @@ def _check(cfg: CfgNode) -> None:
         raise UserError(
             "MODEL.EXTRA: needs NUM_DECONV_FILTERS and NUM_DECONV_KERNELS, lists of equal length"
         )
-    only = {"NUM_DECONV_LAYERS": len(lists[0]), "DECONV_WITH_BIAS": False, "FINAL_CONV_KERNEL": 1}
-    for name, value in extra.items():
-        if value != only.get(name, value):
-            raise config_error(cfg, f"MODEL.EXTRA.{name}", f"must be {only[name]}")
-        if name not in (*only, *_EXTRA):
-            raise config_error(cfg, f"MODEL.EXTRA.{name}", "SimpleBaseline has no such key")
+    if cfg.MODEL.EXTRA.get("NUM_LAYERS", 50) not in _DEPTHS:
+        raise config_error(cfg, "MODEL.EXTRA.NUM_LAYERS", f"must be one of {_DEPTHS}")
+    only = {"NUM_DECONV_LAYERS": len(lists[0]), "DECONV_WITH_BIAS": False}
+    _check_parts(cfg, only, ("NUM_DECONV_FILTERS", "NUM_DECONV_KERNELS", "NUM_LAYERS"))
+
+
+def _check_hrnet(cfg: CfgNode) -> None:
+    _check_parts(cfg, {}, stage_keys(cfg))
+
+
+def _check_parts(cfg: CfgNode, only: Mapping[str, Any], more: Sequence[str]) -> None:
+    """Check MODEL.EXTRA, of which `only` gives the single values, and the sizes of the parts."""
+    only = {"FINAL_CONV_KERNEL": 1, **only}
+    check_extra(cfg, *only, *more)
+    for name, value in only.items():
+        if cfg.MODEL.EXTRA.get(name, value) != value:
+            raise config_error(cfg, f"MODEL.EXTRA.{name}", f"must be {value}")
+    cfg = own_backbone(cfg)
+    check_backbone(cfg)
     check(cfg, (_HEATMAPS,))
     check_features(cfg)
 
 
 def _is_upsampled(size: Sequence[int], cfg: CfgNode) -> bool:
-    factor = 2 ** len(cfg.MODEL.EXTRA.NUM_DECONV_FILTERS)
+    factor = 2 ** len(cfg.MODEL.EXTRA.get("NUM_DECONV_FILTERS", ()))
     stride = cfg.MODEL.BACKBONE_STRIDE
     return list(size) == [side // stride * factor for side in cfg.MODEL.IMAGE_SIZE]
 
 
-_EXTRA = ("NUM_DECONV_FILTERS", "NUM_DECONV_KERNELS", "NUM_LAYERS", "PRETRAINED_LAYERS")
+_DEPTHS = (18, 34, 50, 101, 152)  # layers of ResNets
 _HEATMAPS = Rule(
     "MODEL.HEATMAP_SIZE",
-    "be MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE} by BACKBONE_STRIDE {cfg.MODEL.BACKBONE_STRIDE}, "
-    "doubled by each deconvolution",
+    "be MODEL.IMAGE_SIZE {cfg.MODEL.IMAGE_SIZE} by the backbone's stride "
+    "{cfg.MODEL.BACKBONE_STRIDE}, doubled by each deconvolution",
     _is_upsampled,
 )
 
 SIMPLE_BASELINE = ModelSpec(
     build=build_simple_baseline,
     check=_check,
-    export_keys=lambda cfg: ("MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE"),
-    ignored=tuple(
-        ignored_of(
+    names=PublishedNames(((r"^(conv1|bn1|layer\d)\.", r"backbone.network.model.\1."),)),
+    export_keys=backbone_keys,
+    ignored=(
+        OWN_STRIDE,
+        *ignored_of(
             """MODEL.HEAD MODEL.FILTER.STRIDES MODEL.FILTER.DIM MODEL.DIM MODEL.PATCH_SIZE
             MODEL.TRANSFORMER_DEPTH MODEL.TRANSFORMER_HEADS MODEL.TRANSFORMER_MLP_RATIO
             MODEL.ATTENTION_SCALE MODEL.POS_EMBEDDING_TYPE MODEL.HIDDEN_HEATMAP_DIM MODEL.DROP_PATH
             MODEL.INIT MODEL.SPARSITY.PRUNE MODEL.SPARSITY.PRUNE_LAYERS MODEL.SPARSITY.KEEP_RATIO
-            MODEL.SPARSITY.JOINT_DEPTH MODEL.SPARSITY.JOINT_HOPS""",
-            "SimpleBaseline has no such part",
-        )
+            MODEL.SPARSITY.JOINT_DEPTH MODEL.SPARSITY.JOINT_HOPS MODEL.BASE_CHANNEL
+            MODEL.NUM_BRANCHES MODEL.MULTI_TRANSFORMER_DEPTH MODEL.MULTI_TRANSFORMER_HEADS
+            MODEL.MULTI_DIM""",
+            "this network has no such part",
+        ),
     ),
+)
+
+POSE_HRNET = replace(
+    SIMPLE_BASELINE,
+    check=_check_hrnet,
+    names=PublishedNames(((r"^(conv|bn|layer|transition|stage)(\d)", r"backbone.\1\2"),)),
 )

@@ -8,7 +8,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 from yacs.config import CfgNode
 
-from lib.config.check import Ignored
+from lib.config.check import Ignored, config_error
 from lib.models.backbone import Channels3
 from lib.utils.checkpoint import PublishedNames
 
@@ -35,6 +35,15 @@ def decay_groups(model: PoseNetwork, cfg: CfgNode) -> list[dict[str, Any]]:
         {"params": decayed, "weight_decay": cfg.TRAIN.WD},
         {"params": kept, "weight_decay": 0.0},
     ]
+
+
+def check_extra(cfg: CfgNode, *known: str) -> None:
+    """UserError if MODEL.EXTRA has a key that is neither `known` nor PRETRAINED_LAYERS."""
+    for name in cfg.MODEL.EXTRA:
+        if name not in (*known, "PRETRAINED_LAYERS"):
+            listed = ", ".join(known)
+            text = f"{cfg.MODEL.NAME} has no such key; it has {listed} and PRETRAINED_LAYERS"
+            raise config_error(cfg, f"MODEL.EXTRA.{name}", text)
 
 
 @dataclass(frozen=True)

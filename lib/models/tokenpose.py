@@ -43,7 +43,7 @@ class SparseTransformer(nn.Module):
     """Blocks over keypoint and visual tokens, pruned at chosen layers.
 
     Its output is the keypoint tokens alone, so its last block computes nothing else. Without a
-    `pruner` it is dense.
+    `pruner` it is dense. `parts` are the transformers in a row that TokenPose-L has.
     """
 
     def __init__(
@@ -54,18 +54,27 @@ class SparseTransformer(nn.Module):
         pruner: Pruner | None = None,
         prune_layers: tuple[int, ...] = (),
         keep_ratio: float = 1.0,
+        parts: int = 1,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
+        self.part_depth = len(blocks) // parts
         self.position = position
         self.pruner = pruner
         self.prune_layers = prune_layers if pruner else ()
         self.keep_ratio = keep_ratio
 
-    def forward(self, tokens: Tensor, num_joints: int, stages: list[Stage] | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        num_joints: int,
+        stages: list[Stage] | None = None,
+        earlier: list[Tensor] | None = None,
+    ) -> Tensor:
         """Tokens [B, J + HW, D], the first J for keypoints -> keypoint tokens [B, J, D].
 
-        If `stages` is a list, each pruning stage is appended to it.
+        If `stages` is a list, each pruning stage is appended to it, and to `earlier` the keypoint
+        tokens [B, J, D] after each part but the last.
         """
         alive = tokens.shape[1] - num_joints
         indices = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[0], -1)
@@ -74,8 +83,7 @@ class SparseTransformer(nn.Module):
         *blocks, last_block = cast(list[Block], list(self.blocks))
         tokens = tokens + position
         for layer, block in enumerate(blocks):
-            if layer and self.position.repeated:
-                tokens = tokens + position
+            tokens = self._between(layer, tokens, position, num_joints, earlier)
             if self.pruner is None or layer not in self.prune_layers:
                 tokens = block(tokens, bias)
                 continue
@@ -93,9 +101,23 @@ class SparseTransformer(nn.Module):
             tokens = block.add_mlp(tokens)
             if stages is not None:
                 stages.append(Stage(layer, num_joints, indices, bias))
-        if blocks and self.position.repeated:
-            tokens = tokens + position
+        tokens = self._between(len(blocks), tokens, position, num_joints, earlier)
         return last_block(tokens, num_queries=num_joints)  # rows of keypoints are never masked
+
+    def _between(
+        self,
+        layer: int,
+        tokens: Tensor,
+        position: Tensor,
+        num_joints: int,
+        earlier: list[Tensor] | None,
+    ) -> Tensor:
+        """Add the position before a layer, or, between parts, keep the keypoint tokens."""
+        if layer % self.part_depth:
+            return tokens + position if self.position.repeated else tokens
+        if layer and earlier is not None:
+            earlier.append(tokens[:, :num_joints])
+        return tokens
 
 
 class JointLayers(nn.ModuleList):
@@ -149,8 +171,12 @@ class TokenPose(PoseNetwork):
         # Without its axis of size 1, whose stride in the gradient of a batch of 1 DDP warns of.
         keypoints = self.keypoint_tokens[0].expand(images.shape[0], -1, -1)
         tokens = torch.cat((keypoints, visual), dim=1)
-        keypoints = self.transformer(tokens, keypoints.shape[1], stages)
-        return self.head(self.joint_layers(keypoints), features)
+        earlier: list[Tensor] = []
+        keypoints = self.transformer(tokens, keypoints.shape[1], stages, earlier)
+        keypoints = self.joint_layers(keypoints)
+        if earlier:
+            keypoints = torch.cat((*earlier, keypoints), dim=2)
+        return self.head(keypoints, features)
 
 
 def init_transformer(module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """How a configuration builds TokenPose: its rules, its parts, its published weights."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 from torch import nn
@@ -20,11 +20,18 @@ from lib.config.check import (
 )
 from lib.dataset import build_skeleton
 from lib.models.backbone import Backbone
-from lib.models.backbones import build_backbone, check_backbone, check_features
+from lib.models.backbones import (
+    OWN_STRIDE,
+    backbone_keys,
+    build_backbone,
+    check_backbone,
+    check_features,
+    own_backbone,
+)
 from lib.models.heads import FilterHead, MlpHead
 from lib.models.position import KINDS, Position
 from lib.models.pruning import PRUNERS, prune_modes
-from lib.models.spec import ModelSpec
+from lib.models.spec import ModelSpec, check_extra
 from lib.models.tokenpose import (
     JointLayers,
     PatchEmbedding,
@@ -36,12 +43,14 @@ from lib.models.transformer import Block
 from lib.utils.checkpoint import PublishedNames
 
 
-def build_tokenpose_s(cfg: CfgNode) -> TokenPose:
-    """TokenPose-S: the short convolutional stem, or another backbone, then the transformer."""
+def build_tokenpose(cfg: CfgNode) -> TokenPose:
+    """Build TokenPose-S, -T, -B or -L: its own backbone, or another, then the transformer."""
+    cfg, parts = own_backbone(cfg), _parts(cfg)
     model, sparsity = cfg.MODEL, cfg.MODEL.SPARSITY
     dim, num_joints = model.DIM, model.NUM_JOINTS
     backbone = build_backbone(cfg, strides=_head_strides(cfg))
-    width = dim // model.TRANSFORMER_HEADS if model.ATTENTION_SCALE == "head" else dim
+    by_head = not _is_s(cfg) or model.ATTENTION_SCALE == "head"
+    width = dim // model.TRANSFORMER_HEADS if by_head else dim
 
     def blocks(depth: int) -> list[Block]:
         heads, ratio = model.TRANSFORMER_HEADS, model.TRANSFORMER_MLP_RATIO
@@ -49,20 +58,22 @@ def build_tokenpose_s(cfg: CfgNode) -> TokenPose:
         return [Block(dim, heads, ratio, scale=width**-0.5, drop_path=drop) for drop in drops]
 
     transformer = SparseTransformer(
-        blocks(model.TRANSFORMER_DEPTH),
+        blocks(parts * model.TRANSFORMER_DEPTH),
         Position(model.POS_EMBEDDING_TYPE, num_joints, patch_grid(cfg), dim),
         pruner=PRUNERS.get(sparsity.PRUNE),
         prune_layers=tuple(sparsity.PRUNE_LAYERS),
         keep_ratio=sparsity.KEEP_RATIO,
+        parts=parts,
     )
     network = TokenPose(
         backbone=backbone,
         patches=PatchEmbedding(backbone.channels, tuple(model.PATCH_SIZE), dim),
         transformer=transformer,
         joint_layers=_joint_layers(cfg, blocks(sparsity.JOINT_DEPTH)),
-        head=_head(cfg, backbone),
+        head=_head(cfg, backbone, parts * dim),
         num_joints=num_joints,
     )
+    network.published_names = _names_of_parts(parts, model.TRANSFORMER_DEPTH)
     if model.INIT:
         network.patches.init_weights()
         for part in (network.transformer, network.joint_layers):
@@ -72,20 +83,30 @@ def build_tokenpose_s(cfg: CfgNode) -> TokenPose:
     return network
 
 
+def _is_s(cfg: CfgNode) -> bool:
+    """Whether attention may be scaled by the full width; published T, B and L take a head's."""
+    return cfg.MODEL.NAME == "pose_tokenpose_s"
+
+
+def _parts(cfg: CfgNode) -> int:
+    """Return how many transformers of TRANSFORMER_DEPTH follow each other."""
+    return 3 if cfg.MODEL.NAME == "pose_tokenpose_l" else 1
+
+
 def _head_strides(cfg: CfgNode) -> tuple[int, ...]:
     """Return the strides of the features that the head takes."""
     return tuple(cfg.MODEL.FILTER.STRIDES) if cfg.MODEL.HEAD == "filter" else ()
 
 
-def _head(cfg: CfgNode, backbone: Backbone) -> nn.Module:
+def _head(cfg: CfgNode, backbone: Backbone, dim: int) -> nn.Module:
     model = cfg.MODEL
     width, height = model.HEATMAP_SIZE
     if model.HEAD == "mlp":
-        default = model.HIDDEN_HEATMAP_DIM < 0
+        default = model.HIDDEN_HEATMAP_DIM < 1
         hidden = width * height // 8 if default else model.HIDDEN_HEATMAP_DIM
-        return MlpHead(model.DIM, hidden, (width, height))
+        return MlpHead(dim, hidden, (width, height))
     channels = {stride: backbone.feature_channels[stride] for stride in _head_strides(cfg)}
-    return FilterHead(model.DIM, model.NUM_JOINTS, channels, model.FILTER.DIM, _upsample(cfg))
+    return FilterHead(dim, model.NUM_JOINTS, channels, model.FILTER.DIM, _upsample(cfg))
 
 
 def _upsample(cfg: CfgNode) -> int:
@@ -102,6 +123,7 @@ def _joint_layers(cfg: CfgNode, blocks: list[Block]) -> nn.Module:
 
 def patch_grid(cfg: CfgNode) -> tuple[int, int]:
     """Return how many patches, and so visual tokens, lie along (width, height)."""
+    cfg = own_backbone(cfg)
     stride = cfg.MODEL.BACKBONE_STRIDE
     (width, height), patch = cfg.MODEL.IMAGE_SIZE, cfg.MODEL.PATCH_SIZE
     return width // stride // patch[0], height // stride // patch[1]
@@ -114,7 +136,8 @@ def _patch_fits(patch: Sequence[int], cfg: CfgNode) -> bool:
 
 def _layers_exist(layers: Sequence[int], cfg: CfgNode) -> bool:
     is_dense = cfg.MODEL.SPARSITY.PRUNE == "none"
-    return is_dense or all(layer < cfg.MODEL.TRANSFORMER_DEPTH for layer in layers)
+    depth = _parts(cfg) * cfg.MODEL.TRANSFORMER_DEPTH
+    return is_dense or all(layer < depth for layer in layers)
 
 
 def _filter_fits(size: Sequence[int], cfg: CfgNode) -> bool:
@@ -123,8 +146,11 @@ def _filter_fits(size: Sequence[int], cfg: CfgNode) -> bool:
     return any(list(size) == [side * upsample for side in finest] for upsample in (1, 2, 4))
 
 
-def check_tokenpose_s(cfg: CfgNode) -> None:
-    """Raise UserError at the first key with a value that TokenPose-S cannot have."""
+def check_tokenpose(cfg: CfgNode) -> None:
+    """Raise UserError at the first key with a value that TokenPose cannot have."""
+    cfg = own_backbone(cfg)
+    # Published files of all have the stages of HRNet.
+    check_extra(cfg, "STAGE2", "STAGE3", "STAGE4", "FINAL_CONV_KERNEL")
     check(cfg, (one_of("MODEL.HEAD", "mlp", "filter"),))
     check_backbone(cfg, strides=_head_strides(cfg))
     if cfg.MODEL.HEAD == "filter":
@@ -203,7 +229,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "MODEL.HIDDEN_HEATMAP_DIM",
         "be 1 or more, or -1 for the default",
-        lambda dim, cfg: dim == -1 or dim >= 1,
+        lambda dim, cfg: dim == -1 or dim >= _is_s(cfg),  # 0 is the default too in T, B and L
     ),
     Rule(
         "MODEL.SPARSITY.PRUNE_LAYERS",
@@ -212,8 +238,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "MODEL.SPARSITY.PRUNE_LAYERS",
-        "lie below MODEL.TRANSFORMER_DEPTH {cfg.MODEL.TRANSFORMER_DEPTH},"
-        " unless MODEL.SPARSITY.PRUNE is none",
+        "lie below MODEL.TRANSFORMER_DEPTH {cfg.MODEL.TRANSFORMER_DEPTH} (three times it in"
+        " TokenPose-L), unless MODEL.SPARSITY.PRUNE is none",
         _layers_exist,
     ),
     Rule("MODEL.SPARSITY.KEEP_RATIO", "be over 0 and at most 1", lambda keep, cfg: 0 < keep <= 1),
@@ -224,7 +250,7 @@ RULES: tuple[Rule, ...] = (
 
 def _export_keys(cfg: CfgNode) -> tuple[str, ...]:
     keys: tuple[str, ...] = (
-        "MODEL.BACKBONE", "MODEL.BACKBONE_STRIDE", "MODEL.PATCH_SIZE", "MODEL.DIM",
+        *backbone_keys(cfg), "MODEL.PATCH_SIZE", "MODEL.DIM",
         "MODEL.TRANSFORMER_DEPTH", "MODEL.TRANSFORMER_HEADS", "MODEL.TRANSFORMER_MLP_RATIO",
         "MODEL.ATTENTION_SCALE", "MODEL.POS_EMBEDDING_TYPE", "MODEL.HEAD", "MODEL.SPARSITY.PRUNE",
         "MODEL.SPARSITY.JOINT_DEPTH", "MODEL.SPARSITY.JOINT_HOPS",
@@ -239,8 +265,9 @@ def _export_keys(cfg: CfgNode) -> tuple[str, ...]:
 _BLOCK = r"^((?:joint_layers|transformer\.blocks)\.\d+)\."
 TOKENPOSE_NAMES = PublishedNames(
     rename=(
-        (r"^features\.", ""),
-        (r"^(conv|bn|layer)(\d)", r"backbone.\1\2"),
+        (r"^(features|pre_feature)\.", ""),
+        (r"^transformer\.(?=keypoint|pos_|patch|mlp_|transformer)", ""),
+        (r"^(conv|bn|layer|transition|stage)(\d)", r"backbone.\1\2"),
         (r"^stem\.", "backbone."),  # of this project's first checkpoints
         (r"^patch_to_embedding\.", "patches."),
         (r"^keypoint_token$", "keypoint_tokens"),
@@ -259,16 +286,38 @@ TOKENPOSE_NAMES = PublishedNames(
     ignored=r"(^|\.)joint_mask$|transformer\.norm\.",
 )
 
-TOKENPOSE_S = ModelSpec(
-    build=build_tokenpose_s,
-    check=check_tokenpose_s,
+
+def _names_of_parts(parts: int, depth: int) -> PublishedNames:
+    """Return the names `transformer1` to `transformer3` of TokenPose-L's parts."""
+    layers = product(range(parts), range(depth))
+    return PublishedNames(
+        tuple(
+            (
+                rf"^(transformer\.)?transformer{part + 1}\.layers\.{layer}\.",
+                f"transformer.layers.{part * depth + layer}.",
+            )
+            for part, layer in layers
+        )
+    )
+
+
+TOKENPOSE = ModelSpec(
+    build=build_tokenpose,
+    check=check_tokenpose,
     names=TOKENPOSE_NAMES,
     export_keys=_export_keys,
     ignored=(
         *ignored_of(
-            """MODEL.BASE_CHANNEL MODEL.NUM_BRANCHES MODEL.MULTI_TRANSFORMER_DEPTH
-            MODEL.MULTI_TRANSFORMER_HEADS MODEL.MULTI_DIM""",
-            "TokenPose-S has no such part",
+            """MODEL.NUM_BRANCHES MODEL.MULTI_TRANSFORMER_DEPTH MODEL.MULTI_TRANSFORMER_HEADS
+            MODEL.MULTI_DIM""",
+            "TokenPose has no such part",
+        ),
+        OWN_STRIDE,
+        Ignored("MODEL.BASE_CHANNEL", "the backbone has its channels; HRNet, those of its STAGEs"),
+        Ignored(
+            "MODEL.ATTENTION_SCALE",
+            "TokenPose-T, -B and -L scale by a head's width",
+            lambda cfg: not _is_s(cfg),
         ),
         *ignored_of(
             "MODEL.FILTER.STRIDES MODEL.FILTER.DIM",

@@ -113,14 +113,17 @@ def load_pretrained(model: nn.Module, path: str | Path, layers: Sequence[str] = 
     fitting = {
         name: value
         for name, value in by_names(model, read_weights(path)).items()
-        if name in needed
-        and value.shape == needed[name].shape
-        and ("*" in layers or any(module in layers for module in name.split(".")[:2]))
+        if name in needed and value.shape == needed[name].shape and is_of_layers(name, layers)
     }
     if not fitting:
         raise UserError(f"MODEL.PRETRAINED: {path} has no weights that fit this network")
     model.load_state_dict(fitting, strict=False)
     log.info("initialised %d of %d weights from %s", len(fitting), len(needed), path)
+
+
+def is_of_layers(name: str, layers: Sequence[str]) -> bool:
+    """Whether a weight belongs to the layers, as `load_pretrained` takes them."""
+    return "*" in layers or any(module in layers for module in name.split(".")[:4])
 
 
 def _needed_weights(model: nn.Module) -> dict[str, Tensor]:

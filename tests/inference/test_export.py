@@ -51,8 +51,8 @@ def small(prune: str) -> CfgNode:
     return cfg
 
 
-def random_crops(count: int) -> Tensor:
-    return torch.randint(0, 256, (count, 48, 64, 3), dtype=torch.uint8)
+def random_crops(count: int, height: int = 48) -> Tensor:
+    return torch.randint(0, 256, (count, height, 64, 3), dtype=torch.uint8)
 
 
 def export_network(folder: Path, cfg: CfgNode, suffix: str, decode: bool) -> Exported:
@@ -138,6 +138,32 @@ def test_weights_are_those_of_the_checkpoint_rounded_to_fp16(tmp_path: Path) -> 
         with pytest.raises(UserError, match=message):
             export(cfg, file, path, crops, **options)
         assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "prune"),
+    [
+        ("tokenpose_t", "connection"), ("tokenpose_b", "connection"), ("tokenpose_l", "token"),
+        ("hrnet", "none"), ("resnet", "none"),
+    ],
+)  # fmt: skip
+def test_every_network_can_be_exported(
+    name: str, prune: str, network_cfg: Callable[..., CfgNode], tmp_path: Path
+) -> None:
+    cfg = network_cfg(name, PRUNE=prune)
+    crops, path, weights = random_crops(3, 64), tmp_path / "network.onnx", tmp_path / "w.pth"
+    torch.manual_seed(0)
+    save_weights(build_model(cfg).state_dict(), weights)
+    check = export(cfg, weights, path, crops, file_format="onnx", decode=False)
+    assert check.agrees
+    exported, eager = load_runner(cfg, path, CPU), load_runner(cfg, weights, CPU)
+    with torch.no_grad():
+        torch.testing.assert_close(exported(crops[:2]), eager(crops[:2]), rtol=1e-3, atol=1e-5)
+    if name != "tokenpose_t":
+        key = "NUM_LAYERS" if name == "resnet" else "STAGE2"
+        cfg.MODEL.EXTRA[key] = 34 if name == "resnet" else cfg.MODEL.EXTRA.STAGE3
+        with pytest.raises(UserError, match=r"network\.onnx has MODEL\.EXTRA .*export\.py"):
+            load_runner(cfg, path, CPU)
 
 
 class Toy(PoseNetwork):

@@ -419,7 +419,9 @@ def test_options_can_follow_keys(desk: Desk) -> None:
     "path", sorted((ROOT / "experiments").glob("*/*/*.yaml")), ids=lambda p: p.stem
 )
 def test_every_published_configuration_builds(path: Path) -> None:
-    build_model(load_cfg(path))
+    cfg = load_cfg(path)
+    with torch.device("cpu" if "tokenpose" in cfg.MODEL.NAME else "meta"):  # draws no weights
+        build_model(cfg)
 
 
 @pytest.mark.parametrize(("interval", "tested"), [(1, [0, 1, 2]), (2, [1, 2]), (9, [2])])

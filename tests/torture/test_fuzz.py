@@ -96,7 +96,7 @@ GOOD: dict[str, Sequence[Any]] = {
     "MODEL.MULTI_DIM": [[48, 48], [1, 2, 3]],
     "MODEL.EXTRA": [
         {}, {"PRETRAINED_LAYERS": ["conv1"]}, {"PRETRAINED_LAYERS": ["*"]},
-        {"PRETRAINED_LAYERS": []}, {"A": {"B": [1, None, "x"]}}, {"STAGE2": "(1, 2)"},
+        {"PRETRAINED_LAYERS": []}, {"STAGE4": {"B": [1, None, "x"]}}, {"STAGE2": "(1, 2)"},
     ],
     "MODEL.SPARSITY.PRUNE": ["connection", "token", "none"],
     "MODEL.SPARSITY.PRUNE_LAYERS": [[1], [], [0], [0, 1, 2], [2], [1, 3]],
@@ -124,6 +124,7 @@ GOOD: dict[str, Sequence[Any]] = {
     "DATASET.COLOR": [0, 0.4, 1, 1e-300],
     "DATASET.CUTOUT": [0, 1, 0.3],
     "DATASET.SKIP_BAD_IMAGES": [0, 3],
+    "DATASET.MAX_PIXELS": [200_000_000, 10**6],
     "DATASET.COLOR_RGB": [True, False],
     "DATASET.UNBIASED": [True, False],
     "TRAIN.LR": [1e-3, "1e-3", 1, 1e-300, 1e30, 3e38],
