@@ -24,11 +24,12 @@ def main() -> None:
     add("--out", metavar="FILE", help="file to write; default: next to the checkpoint")
     add("--images", type=Path, metavar="FILE|FOLDER",
         help="images to check on; default: people of DATASET.TEST_SET")  # fmt: skip
-    add("--int8", action="store_true", help="quantise to int8, for ONNX and OpenVINO")
-    add("--calibration", type=positive, default=300, metavar="N", help="training people for int8")
+    add("--int8", action="store_true", help="quantise ONNX or OpenVINO to int8; default: fp32")
+    add("--calibration", type=positive, default=300, metavar="N",
+        help="training people to calibrate int8 on; default: 300")  # fmt: skip
     add("--max-loss", type=float, metavar="PERCENT",
-        help="of the test score that int8 may lose (default: 0.5), or with --images of the joints "
-        "that it may move (default: 5)")  # fmt: skip
+        help="share of the test score that int8 may lose, default: 0.5; with --images share of the "
+        "joints that it may move, default: 5")  # fmt: skip
     arguments = parser.parse_intermixed_args()
     is_weights = arguments.format == "weights"
     if is_weights and arguments.decode:
