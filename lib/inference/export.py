@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,14 +88,22 @@ def compare(
 
 
 def export(
-    cfg: CfgNode, weights: str | Path, path: Path, crops: Tensor, *, file_format: str, decode: bool
+    cfg: CfgNode,
+    weights: str | Path,
+    path: Path,
+    crops: Tensor,
+    *,
+    file_format: str,
+    decode: bool,
+    finish: Callable[[Path], object] | None = None,
 ) -> Check:
     """Export the network of a checkpoint to `path`, as `onnx`, `openvino` or `weights`.
 
     The file takes any number of crops, uint8 [B, h, w, 3], and returns heatmaps [B, J, h', w'];
     with `decode` also joints [B, J, 2] in crop pixels and scores [B, J]; `weights` are rounded to
-    fp16, for `load_weights`. It is compared with eager on `crops`, which should be real ones.
-    UserError, with nothing left on disk, if they differ, or a file cannot be read or written.
+    fp16, for `load_weights`. It is compared with eager on `crops`, which should be real ones; then
+    `finish` may change it. UserError, with nothing left on disk, if they differ, or a file cannot
+    be read or written.
     """
     if path.suffix != SUFFIXES[file_format]:
         raise UserError(f"{path}: a file of format {file_format} ends in {SUFFIXES[file_format]}")
@@ -112,12 +121,19 @@ def export(
             check = compare(network, _save_half(network, temporary), crops, HALF_TOLERANCE)
         else:
             program = tracing.trace(network if decode else network.heatmaps, network.size)
-            save = _save_onnx if file_format == "onnx" else _save_openvino
-            outputs = [HEATMAPS, *([JOINTS, SCORES] if decode else [])]
-            save(program, outputs, describe(cfg, decode), temporary)
+            outputs, metadata = (
+                [HEATMAPS, *([JOINTS, SCORES] if decode else [])],
+                describe(cfg, decode),
+            )
+            if file_format == "onnx":
+                save_onnx(tracing.to_onnx(program, outputs), metadata, temporary)
+            else:
+                save_openvino(tracing.to_openvino(program, outputs), metadata, temporary)
             check = compare(network, open_exported(temporary)[1], crops)
         if not check.agrees:
             raise UserError(f"{path} is not written, it would be wrong: {check}")
+        if finish is not None:
+            finish(temporary)
     return check
 
 
@@ -145,16 +161,17 @@ def describe(cfg: CfgNode, decode: bool) -> dict[str, str]:
     return metadata
 
 
-def _save_onnx(program: Any, outputs: list[str], metadata: dict[str, str], path: Path) -> None:
-    model = tracing.to_onnx(program, outputs)
+def save_onnx(model: Any, metadata: dict[str, str], path: Path) -> None:
+    """Write an `onnx.ModelProto` with metadata, and a checksum in it."""
     model.producer_name, model.producer_version = "improved-tokenpose-sparsity", lib.__version__
+    model.ClearField("metadata_props")
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     path.write_bytes(seal(model.SerializeToString()))
 
 
-def _save_openvino(program: Any, outputs: list[str], metadata: dict[str, str], path: Path) -> None:
-    model = tracing.to_openvino(program, outputs)
+def save_openvino(model: Any, metadata: dict[str, str], path: Path) -> None:
+    """Write an `openvino.Model`, .xml and .bin, with metadata, and a checksum in it."""
     for key, value in metadata.items():
         model.set_rt_info(value, [SECTION, key])
     tracing.import_openvino().save_model(model, path, compress_to_fp16=False)
@@ -173,15 +190,20 @@ def _save_half(network: PixelsToJoints, path: Path) -> Outputs:
     return lambda crops: [rounded(crops)]
 
 
-def crops_of_set(cfg: CfgNode) -> tuple[Tensor, str]:
-    """Return the first crops of the test set, uint8 [N, h, w, 3], and a description of them."""
+def crops_of_set(
+    cfg: CfgNode, count: int = MAX_CROPS, problem: str = "name images to check on with --images"
+) -> tuple[Tensor, str]:
+    """Return crops spread over the test set, uint8 [N, h, w, 3], and a description of them.
+
+    UserError, with the `problem` that this is, if it cannot be read.
+    """
     try:
         dataset = build_dataset(cfg, "test")
-        images = [dataset[index]["image"] for index in range(min(MAX_CROPS, len(dataset)))]
+        people = range(0, len(dataset), max(1, len(dataset) // count))[:count]
+        crops = torch.from_numpy(np.stack([dataset[index]["image"] for index in people]))
     except UserError as error:
-        raise UserError(f"no images to check on: {error}; name some with --images") from None
-    crops = torch.from_numpy(np.stack(images))
-    return crops, f"{len(images)} people of {dataset.annotation.path}"
+        raise UserError(f"{problem}: {error}") from None
+    return crops, f"{len(crops)} people of {dataset.annotation.path}"
 
 
 def crops_of_images(cfg: CfgNode, path: Path) -> tuple[Tensor, str]:

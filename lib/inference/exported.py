@@ -22,6 +22,7 @@ from lib.utils.text import shorten
 log = logging.getLogger(__name__)
 
 SECTION = "pose_network"  # of an OpenVINO file, which holds the metadata
+INT8_KEY = "int8"  # in the metadata of a quantised file: how well it does
 # Every exported network must agree in these; `ModelSpec.export_keys` has more.
 _KEYS = (
     "MODEL.NAME", "MODEL.NUM_JOINTS", "MODEL.IMAGE_SIZE", "MODEL.HEATMAP_SIZE",
@@ -55,7 +56,8 @@ def load_exported(cfg: CfgNode, path: Path) -> Runner:
     if heatmaps.shape != expected or heatmaps.dtype != torch.float32:
         given = f"{heatmaps.dtype} {list(heatmaps.shape)}"
         raise UserError(f"{path} gives {given}, not heatmaps {list(expected)}")
-    log.info("loaded %s, which runs in %s, %s", path, runtime, test.PRECISION)
+    int8 = f"int8 ({metadata[INT8_KEY]}) and " if INT8_KEY in metadata else ""
+    log.info("loaded %s, which runs in %s, %s%s", path, runtime, int8, test.PRECISION)
     return heatmaps_of(outputs)
 
 

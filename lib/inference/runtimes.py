@@ -12,6 +12,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from lib.config.check import RUNTIMES
+from lib.inference.fold import fold_batch_norms
 from lib.inference.pipeline import PixelsToHeatmaps, Runner
 from lib.models import PoseNetwork, build_model
 from lib.utils.checkpoint import load_weights
@@ -34,7 +35,7 @@ def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
         return load_exported(cfg, Path(file))
     model = build_model(cfg)
     load_weights(model, file)
-    model = model.to(device).to(memory_format=torch.channels_last)
+    model = model.to(device)
     test = cfg.TEST
     return build_runner(model, test.RUNTIME, test.PRECISION, tuple(cfg.MODEL.IMAGE_SIZE))
 
@@ -46,11 +47,11 @@ def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[i
     """
     check_precision(runtime, precision)
     warn_if_slow(next(model.parameters()).device, precision)
-    network = PixelsToHeatmaps(model).eval()
     if runtime in ("onnx", "openvino"):
         from lib.inference.tracing import build_traced_runner
 
-        return build_traced_runner(network, runtime, precision, size)
+        return build_traced_runner(PixelsToHeatmaps(model).eval(), runtime, precision, size)
+    network = PixelsToHeatmaps(fold_batch_norms(model, size)).eval()
     if runtime == "eager":
         return _with_autocast(network, precision)
     run = _with_autocast(torch.compile(network), precision)

@@ -1,4 +1,4 @@
-"""What makes a CPU faster, or slower: its memory, threads, and instructions."""
+"""What a machine can do, what makes it slow, and settings that make it faster."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,12 @@ import torch
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 _LOADAVG, _CPUINFO = Path("/proc/loadavg"), Path("/proc/cpuinfo")  # of Linux
-_INSTRUCTIONS = {"bf16": r"bf16\b", "fp16": r"_fp16\b|\basimdhp\b"}  # of x86 and Arm
+_PATTERNS = {"bf16": r"bf16\b", "fp16": r"_fp16\b|\basimdhp\b"}  # of flags of x86 and Arm
+# Instruction sets that decide which kernels are fast -> their flags in Linux
+_INSTRUCTIONS = {
+    "AVX2": {"avx2"}, "AVX-512": {"avx512f"}, "VNNI": {"avx512_vnni", "avx_vnni"},
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "AMX": {"amx_tile"}, "i8mm": {"i8mm"},
+}  # fmt: skip
 
 
 def tune() -> None:
@@ -44,8 +49,31 @@ def warn_if_busy(threads: int) -> None:
 
 def warn_if_slow(device: torch.device, precision: str) -> None:
     """Warn if a CPU has no instructions for bf16 or fp16."""
-    pattern = _INSTRUCTIONS.get(precision)
+    pattern = _PATTERNS.get(precision)
     with contextlib.suppress(OSError):
         if device.type == "cpu" and pattern and not re.search(pattern, _CPUINFO.read_text()):
             text = f"this CPU has no {precision} instructions: it is many times slower than fp32"
             warnings.warn(text, stacklevel=2)
+
+
+def processor() -> str:
+    """Return the processor's name and instruction sets; the latter on Linux only."""
+    lines = _CPUINFO.read_text().splitlines() if _CPUINFO.exists() else []
+    fields = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    known = ", ".join(name for name, signs in _INSTRUCTIONS.items() if flags & signs)
+    return f"{name}, {os.cpu_count()} cores, instructions: {known or 'unknown'}"
+
+
+def busy_warning() -> str:
+    """Return a line if other processes use the machine, by its load average; otherwise nothing."""
+    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    if load < 0.3 * cores:
+        return ""
+    return (
+        f"warning: the machine is busy (load {load:.2f} on {cores} cores): times are too long, and "
+        "ratios less certain; with OMP_NUM_THREADS=1 threads do not wait for each other"
+    )

@@ -66,6 +66,34 @@ def test_frozen_stages_do_not_change_in_training(stages: int, small_cfg: MakeCfg
             assert is_changed == (number >= stages), name
 
 
+@pytest.mark.parametrize("name", ["resnet18", LITE, "vit_tiny_patch16_224", "stem"])
+def test_frozen_stages_have_no_backward_pass(name: str, small_cfg: MakeCfg) -> None:
+    """Autograd's graph has the weights and the convolutions that are trained, and no others."""
+    cfg = small_cfg(PRUNE="token")
+    model = cfg.MODEL
+    model.IMAGE_SIZE, model.HEATMAP_SIZE, model.PATCH_SIZE = [64, 64], [16, 16], [1, 1]
+    model.BACKBONE, model.BACKBONE_STRIDE = name, 4 if name == "stem" else 16
+    counts = []
+    for cfg.TRAIN.FROZEN_STAGES in (0, 1) if name == "stem" else (0, 1, 2, 3):
+        backbone = build_model(cfg).train().backbone
+        seen, todo = (
+            set(),
+            [f.grad_fn for f in backbone.features(torch.randn(2, 3, 64, 64)).values()],
+        )
+        while todo:
+            node = todo.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                todo += [child for child, _ in node.next_functions]
+        reached = {node.variable for node in seen if hasattr(node, "variable")}
+        assert reached == {weight for weight in backbone.parameters() if weight.requires_grad}
+        convolutions = [m for m in backbone.modules() if isinstance(m, nn.Conv2d)]
+        passes = sum(node.name().startswith("Convolution") for node in seen)
+        assert passes == sum(conv.weight.requires_grad for conv in convolutions)
+        counts.append(len(seen))
+    assert counts == sorted(set(counts), reverse=True)
+
+
 def test_stages_can_be_frozen_again_and_without_gradients(small_cfg: MakeCfg) -> None:
     cfg = resnet_cfg(small_cfg)
     cfg.TRAIN.FROZEN_STAGES = 1

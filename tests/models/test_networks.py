@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+from lib.analysis.macs import count_macs
 from timm.models.hrnet import HighResolutionNet
 from torch import Tensor
 from yacs.config import CfgNode
 
 from lib.analysis.inspection.gather import record_attention
-from lib.analysis.macs import count_macs
 from lib.config import get_cfg, load_cfg
 from lib.models import build_model
 from lib.models.pretrained import load_initial_weights

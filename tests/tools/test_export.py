@@ -47,6 +47,31 @@ def test_rounded_weights_score_as_their_values_do(desk: Desk, weights: Path) -> 
     assert tables[0] == tables[1]
     decode = desk.on_cfg("export", "--format", "weights", "--decode")
     assert (decode.code, "--decode" in decode.err) == (2, True)
+    int8 = desk.on_cfg("export", "--format", "weights", "--int8")
+    assert (int8.code, "--int8" in int8.err) == (2, True)
+
+
+def test_a_file_in_int8_is_calibrated_tested_and_described(desk: Desk, weights: Path) -> None:
+    words = ("--int8", "--calibration", 4)
+    exported = desk.run("export", *words, "--max-loss", 1e9, *desk.words())
+    assert exported.code == 0, exported.err
+    path = weights.with_name("final_state_int8.onnx")
+    assert str(path) in exported.out
+    tested = desk.on_cfg("test", "TEST.MODEL_FILE", path)
+    assert tested.code == 0, tested.err
+    (line,) = (line for line in exported.err.splitlines() if "int8: PCKh" in line)
+    score = tested.out.splitlines()[2].split("|")[9].strip()  # Mean, with one digit more
+    assert float(line.split("Mean ")[1].split(",")[0]) == pytest.approx(float(score), rel=1e-3)
+    assert "6 people" in line
+    assert line.partition("int8: ")[2] in tested.err
+    path.unlink()
+    refused = desk.run(
+        "export", *words, "--max-loss=-1", "--images", desk.data / "images", *desk.words()
+    )
+    refused.fails_with("int8 is not written")
+    assert not path.exists()
+    missing = desk.run("export", *words, *desk.words("DATASET.TRAIN_SET", "none"))
+    missing.fails_with("int8 is calibrated on DATASET.TRAIN_SET")
 
 
 def test_bad_input_is_reported_in_one_line(desk: Desk, weights: Path) -> None:

@@ -416,9 +416,10 @@ def test_options_can_follow_keys(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments").glob("*/*/*.yaml")), ids=lambda p: p.stem
+    "path", sorted((ROOT / "experiments").glob("[!o]*/*/*.yaml")), ids=lambda p: p.stem
 )
 def test_every_published_configuration_builds(path: Path) -> None:
+    """But those of `own`, which need the skeleton file that docs/own_data.md makes."""
     cfg = load_cfg(path)
     with torch.device("cpu" if "tokenpose" in cfg.MODEL.NAME else "meta"):  # draws no weights
         build_model(cfg)

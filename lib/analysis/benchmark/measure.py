@@ -35,10 +35,10 @@ def interleave(
     times: dict[Key, list[float]] = {name: [] for name in tasks}
     for number in range(WARM_UP + rounds):
         for name, task in tasks.items():
-            _synchronize(device)
+            synchronize(device)
             begin = time.perf_counter()
             task()
-            _synchronize(device)
+            synchronize(device)
             if number >= WARM_UP:
                 times[name].append(time.perf_counter() - begin)
     return times
@@ -48,21 +48,47 @@ def times_and_limit(
     tasks: Mapping[Key, Task], rounds: int, device: torch.device, precision: str
 ) -> tuple[dict[Key, float], float]:
     """Return the median seconds of each task, and the machine's limit in operations per second."""
-    kernels = _limit_kernels(device, TYPES[precision])
+    kernels = limit_kernels(device, TYPES[precision])
     together: dict[Any, Task] = {kernel: kernel for kernel in kernels} | dict(tasks)
     times = interleave(together, rounds, device)
     limit = max(operations / min(times[kernel]) for kernel, operations in kernels.items())
     return {name: statistics.median(times[name]) for name in tasks}, limit
 
 
-def _limit_kernels(device: torch.device, dtype: torch.dtype) -> dict[Task, float]:
-    """Large kernels that reach the machine's limit -> their number of operations."""
+def limit_kernels(device: torch.device, dtype: torch.dtype | None) -> dict[Task, float]:
+    """Large kernels that reach the machine's limit -> their number of operations.
+
+    Those of int8 (`dtype` None) are OpenVINO's on a CPU; none if it is not installed.
+    """
+    if dtype is None:
+        return _int8_kernel() if device.type == "cpu" else {}
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     x = torch.randn(16, 256, 64, 64, device=device, dtype=dtype)
     x = x.to(memory_format=torch.channels_last)
     weight = torch.randn(256, 256, 1, 1, device=device, dtype=dtype)
     return {lambda: a @ b: 2.0 * side**3, lambda: F.conv2d(x, weight): 2.0 * x.numel() * 256}
+
+
+def _int8_kernel(side: int = 2048) -> dict[Task, float]:
+    """A matrix product in int8, with the conversion of its input."""
+    try:
+        import openvino
+        from openvino import opset13 as ops
+    except ImportError:
+        return {}
+    generator = np.random.default_rng(0)
+    image = generator.standard_normal((side, side), dtype=np.float32)
+
+    def quantized(x: Any) -> Any:
+        low, high = np.float32(-1.27), np.float32(1.27)
+        return ops.fake_quantize(x, low, high, low, high, 255)
+
+    x = ops.parameter([side, side], np.float32)
+    product = ops.matmul(quantized(x), quantized(ops.constant(image)), False, False)
+    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = openvino.Core().compile_model(openvino.Model([product], [x]), "CPU", settings)
+    return {lambda: compiled(image, share_inputs=True, share_outputs=True): 2.0 * side**3}
 
 
 def peak_memory(task: Task, device: torch.device) -> float:
@@ -83,7 +109,8 @@ def peak_memory(task: Task, device: torch.device) -> float:
     return peak / 1e6
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait for the work of a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

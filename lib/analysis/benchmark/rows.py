@@ -25,14 +25,12 @@ from lib.utils.macs import count_macs
 from lib.utils.plot import FONT, line_style, new_panels
 from lib.utils.text import markdown_table
 
-_Key = tuple[str, str]  # network and pruning mode
 _TORCH = ("eager", "compiled")  # runtimes whose memory PyTorch knows
 
 
 class Row(NamedTuple):
     """One measured task; times are medians."""
 
-    network: str  # file of its configuration; empty if there is only one
     task: str  # infer or train
     prune: str
     precision: str
@@ -44,7 +42,7 @@ class Row(NamedTuple):
     peak_mb: float  # of tensors other than the weights; nan if PyTorch does not hold them
     of_limit: float  # share of the machine's limit that the task reaches
     limit_gflops: float  # the highest rate of a large kernel in the same run
-    to_none: float  # how many times as fast as the mode `none`; nan if that is not timed
+    to_none: float  # how many times as fast as the mode `none`
 
 
 def time_rows(
@@ -52,7 +50,6 @@ def time_rows(
     device: torch.device,
     task: Literal["infer", "train"],
     *,
-    networks: Mapping[str, CfgNode] | None = None,
     precisions: Sequence[str] = ("fp32", "bf16"),
     batches: Sequence[int] = (1, 16),
     runtimes: Sequence[str] = ("eager",),
@@ -60,43 +57,39 @@ def time_rows(
 ) -> list[Row]:
     """Time every combination that exists; those of one batch size and precision are interleaved.
 
-    These are all pruning modes of the network or, instead, `networks` as they are configured.
     `train` is the training step that TRAIN configures, always in eager mode; its work counts as
     three times the forward's.
     """
-    cfgs = _by_mode(cfg) if networks is None else _by_network(networks)
-    models = {key: _build(cfg, device) for key, cfg in cfgs.items()}
+    models, size = _build_models(cfg, device), tuple(cfg.MODEL.IMAGE_SIZE)
     passes = 3 if task == "train" else 1
-    gmacs = {key: passes * count_macs(models[key], _size(cfg)) for key, cfg in cfgs.items()}
+    gmacs = {mode: passes * count_macs(model, size) for mode, model in models.items()}
     rows = []
     for batch, precision in product(batches, precisions):
-        tasks: dict[tuple[str, _Key], Task] = {}
-        for runtime, (key, model) in product(runtimes, models.items()):
-            size = _size(cfgs[key])
-            crops = torch.randint(0, 256, (batch, *size[::-1], 3), dtype=torch.uint8, device=device)
+        crops = torch.randint(0, 256, (batch, *size[::-1], 3), dtype=torch.uint8, device=device)
+        tasks: dict[tuple[str, str], Task] = {}
+        for runtime, (mode, model) in product(runtimes, models.items()):
             if task == "train":
-                tasks["eager", key] = _training_step(cfgs[key], model, crops, precision)
+                tasks["eager", mode] = _training_step(cfg, model, crops, precision)
             elif precision in RUNTIMES[runtime]:
                 runner = build_runner(model, runtime, precision, size)
-                tasks[runtime, key] = torch.inference_mode()(partial(runner, crops))
+                tasks[runtime, mode] = torch.inference_mode()(partial(runner, crops))
         times, limit = times_and_limit(tasks, rounds, device, precision)
         rows += [
             Row(
-                network=key[0],
                 task=task,
-                prune=key[1],
+                prune=mode,
                 precision=precision,
                 batch=batch,
                 runtime=runtime,
                 ms_per_image=1e3 * seconds / batch,
-                gmacs=gmacs[key],
-                mparams=_mparams(models[key]),
-                peak_mb=peak_memory(tasks[runtime, key], device) if runtime in _TORCH else nan,
-                of_limit=2e9 * gmacs[key] * batch / seconds / limit,
+                gmacs=gmacs[mode],
+                mparams=sum(weight.numel() for weight in models[mode].parameters()) / 1e6,
+                peak_mb=peak_memory(tasks[runtime, mode], device) if runtime in _TORCH else nan,
+                of_limit=2e9 * gmacs[mode] * batch / seconds / limit,
                 limit_gflops=limit / 1e9,
-                to_none=times.get((runtime, (key[0], "none")), nan) / seconds,
+                to_none=times[runtime, "none"] / seconds,
             )
-            for (runtime, key), seconds in times.items()
+            for (runtime, mode), seconds in times.items()
         ]
     return rows
 
@@ -150,43 +143,15 @@ def as_table(rows: Iterable[Row]) -> str:
     return markdown_table(Row._fields, lines)
 
 
-def count_table(networks: Mapping[str, CfgNode]) -> str:
-    """Return the parameters and multiply-adds of networks as a Markdown table."""
-    lines = []
-    for name, cfg in networks.items():
-        model = build_model(cfg)
-        lines.append([name, f"{_mparams(model):.2f}", f"{count_macs(model, _size(cfg)):.2f}"])
-    return markdown_table(["network", "parameters (M)", "GMACs"], lines)
-
-
-def _by_mode(cfg: CfgNode) -> dict[_Key, CfgNode]:
-    """The network in each pruning mode; in `none` alone if it does not prune."""
-    modes = prune_modes() if _prunes(cfg) else ("none",)
-    return {("", mode): changed_cfg(cfg, "MODEL.SPARSITY.PRUNE", mode) for mode in modes}
-
-
-def _by_network(networks: Mapping[str, CfgNode]) -> dict[_Key, CfgNode]:
-    return {
-        (name, cfg.MODEL.SPARSITY.PRUNE if _prunes(cfg) else "none"): cfg
-        for name, cfg in networks.items()
-    }
-
-
-def _prunes(cfg: CfgNode) -> bool:
-    return "MODEL.SPARSITY.PRUNE" in model_spec(cfg).export_keys(cfg)
-
-
-def _size(cfg: CfgNode) -> tuple[int, int]:
-    return cfg.MODEL.IMAGE_SIZE[0], cfg.MODEL.IMAGE_SIZE[1]
-
-
-def _mparams(model: PoseNetwork) -> float:
-    return sum(weight.numel() for weight in model.parameters()) / 1e6
-
-
-def _build(cfg: CfgNode, device: torch.device) -> PoseNetwork:
-    torch.manual_seed(0)
-    return build_model(cfg).eval().to(device).to(memory_format=torch.channels_last)
+def _build_models(cfg: CfgNode, device: torch.device) -> dict[str, PoseNetwork]:
+    """Build the network in each pruning mode; in `none` alone if it does not prune."""
+    prunes = "MODEL.SPARSITY.PRUNE" in model_spec(cfg).export_keys(cfg)
+    models = {}
+    for mode in prune_modes() if prunes else ("none",):
+        torch.manual_seed(0)
+        model = build_model(changed_cfg(cfg, "MODEL.SPARSITY.PRUNE", mode)).eval()
+        models[mode] = model.to(device).to(memory_format=torch.channels_last)
+    return models
 
 
 def _training_step(cfg: CfgNode, model: PoseNetwork, crops: Tensor, precision: str) -> Task:

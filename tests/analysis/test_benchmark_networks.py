@@ -1,0 +1,153 @@
+"""Several networks in one table, the parts of a training step, and what the machine is."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from lib.analysis.benchmark import steps
+from lib.analysis.benchmark.measure import limit_kernels
+from lib.analysis.benchmark.networks import (
+    as_networks_table,
+    known_score,
+    network_rows,
+    networks_plot,
+)
+from lib.models import MODELS
+from lib.utils.distributed import Distributed
+from lib.utils.errors import UserError
+from lib.utils.machine import busy_warning, processor
+
+MakeCfg = Callable[..., CfgNode]
+CPU = torch.device("cpu")
+
+
+def test_networks_are_compared_with_the_first(
+    small_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toy_network import TOY_NETWORK
+
+    monkeypatch.setitem(MODELS, "toy", TOY_NETWORK)
+    toy = small_cfg(NAME="toy", HEATMAP_SIZE=[32, 24])
+    rows, limits = network_rows(
+        {"a/same.yaml": small_cfg(), "b/same.yaml": toy, "b/toy.yaml": toy}, CPU,
+        batches=(1, 3), rounds=2,
+    )  # fmt: skip
+    names = [(row.network, row.prune) for row in rows]
+    modes = ("none", "connection", "token")
+    expected = [("a/same.yaml", mode) for mode in modes]
+    assert names == [*expected, ("b/same.yaml", "none"), ("toy", "none")]
+    first, *others = rows.values()
+    assert first.ratio == {1: 1, 3: 1}
+    for figures in (first, *others):
+        for batch in (1, 3):
+            rate = 2e12 * figures.gmacs / figures.ms[batch]
+            assert figures.of_limit[batch] == pytest.approx(rate / limits["fp32"])
+    assert others[1].gmacs < first.gmacs
+    table = as_networks_table(rows, limits)
+    assert "fp32 " in table.splitlines()[0]
+    assert sum(line.startswith("|") for line in table.splitlines()) == 2 + len(rows)
+    (axes,) = networks_plot(rows).axes
+    looks = {(line.get_color(), line.get_marker()) for line in axes.lines}
+    assert len(looks) == len(rows)  # each network has its own
+
+
+def test_ratios_are_of_the_same_round(small_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that slows down changes times, not ratios."""
+    from lib.analysis.benchmark import networks
+
+    def slower_and_slower(tasks: dict, rounds: int, device: torch.device) -> dict:
+        drift = np.linspace(1, 5, 5)
+        return {key: list(drift * (1 + number)) for number, key in enumerate(reversed([*tasks]))}
+
+    monkeypatch.setattr(networks, "interleave", slower_and_slower)
+    monkeypatch.setattr(networks, "_lasting", lambda task: (task, 1))
+    rows, limits = network_rows({"a.yaml": small_cfg()}, CPU, batches=(1,))
+    assert [figures.ratio[1] for figures in rows.values()] == pytest.approx([1, 3 / 2, 3])
+    assert "warning" in as_networks_table(rows, limits)
+
+
+def test_a_score_is_of_the_same_network_and_weights(small_cfg: MakeCfg, tmp_path: Path) -> None:
+    cfg = small_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    folder = tmp_path / cfg.DATASET.DATASET / cfg.MODEL.NAME / "run"
+    folder.mkdir(parents=True)
+    weights, results = folder / "final_state.pth", folder / "results.json"
+    assert math.isnan(known_score(cfg, "run"))
+    weights.touch()
+    content = {
+        "config": cfg.dump(), "weights": str(weights), "scores": {"Mean": 12.5, "Head": 1.0},
+        "metric": {"name": "PCKh", "primary": "Mean"},
+    }  # fmt: skip
+    results.write_text(json.dumps(content))
+    assert known_score(cfg, "run") == 12.5
+    other = cfg.clone()
+    other.MODEL.SPARSITY.PRUNE = "token"
+    assert math.isnan(known_score(other, "run"))
+    results.write_text(json.dumps(content | {"weights": "other.pth"}))
+    assert math.isnan(known_score(cfg, "run"))
+    results.write_text(json.dumps(content))
+    os.utime(weights, (results.stat().st_mtime + 9,) * 2)  # trained again since
+    assert math.isnan(known_score(cfg, "run"))
+    results.write_text("[]")
+    with pytest.raises(UserError, match=r"results\.json: cannot read the scores"):
+        known_score(cfg, "run")
+
+
+def test_the_limit_of_int8_is_measured() -> None:
+    pytest.importorskip("openvino")
+    ((kernel, operations),) = limit_kernels(CPU, None).items()
+    assert operations == 2.0 * 2048**3
+    kernel()
+    assert limit_kernels(torch.device("cuda"), None) == {}
+
+
+def test_the_parts_of_a_step_add_up(
+    people: Path, small_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = small_cfg()
+    cfg.DATASET.DATASET, cfg.DATASET.ROOT, cfg.WORKERS = "synthetic", str(people), 0
+    cfg.TRAIN.BATCH_SIZE_PER_GPU = 8  # of 20 people: the loader starts again
+    clock = iter(range(10_000))
+    monkeypatch.setattr(steps.time, "perf_counter", lambda: float(next(clock)))
+    lines = steps.step_table(cfg, Distributed(CPU), steps=2).splitlines()[2:]
+    cells = {line.split("|")[1].strip(): float(line.split("|")[2]) for line in lines}
+    assert list(cells) == ["data", "forward", "loss and backward", "optimizer", "other", "all"]
+    assert all(cell > 0 for cell in cells.values())
+    assert sum(cells.values()) == 2 * cells["all"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model name\t: A Chip\nflags\t: fpu avx2 avx_vnni\n", "A Chip, .*: AVX2, VNNI$"),
+        (
+            "flags : avx2 avx512f avx512_bf16 avx512_vnni amx_tile",
+            ": AVX2, AVX-512, VNNI, bf16, AMX$",
+        ),
+        ("Features : asimd bf16 i8mm", ": bf16, i8mm$"),
+        (None, "cores, instructions: unknown$"),
+    ],
+)
+def test_the_processor_is_described(text: str | None, expected: str, tmp_path: Path) -> None:
+    import re
+
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert re.search(expected, processor(tmp_path / "cpuinfo"))
+
+
+def test_a_busy_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 9, 9), raising=False)
+    assert busy_warning() == ""
+    monkeypatch.setattr(os, "getloadavg", lambda: (2.0, 0, 0), raising=False)
+    assert "load 2.00 on 4 cores" in busy_warning()
+    monkeypatch.delattr(os, "getloadavg")  # Windows
+    assert busy_warning() == ""
