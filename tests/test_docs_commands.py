@@ -83,10 +83,9 @@ PLAN: dict[str, dict[str, str]] = {
         "python tools/test.py --cfg $CFG": f"run {SMALL}",
     },
     "docs/coco.md": {
-        "python tools/train.py --cfg YAML DATASET.DATASET coco DATASET.ROOT data/coco "
-        "DATASET.TRAIN_SET train2017 DATASET.TEST_SET val2017 MODEL.NUM_JOINTS 17": NOT_HERE,
-        "python tools/test.py --cfg YAML TEST.MODEL_FILE CHECKPOINT": NOT_HERE,
-        "python tools/test.py --cfg YAML TEST.MODEL_FILE CHECKPOINT TEST.USE_GT_BBOX False "
+        "python tools/train.py --cfg $CFG": NOT_HERE,
+        "python tools/test.py --cfg $CFG": NOT_HERE,
+        "python tools/test.py --cfg $CFG TEST.USE_GT_BBOX False "
         "TEST.COCO_BBOX_FILE data/coco/person_detection_results/"
         "COCO_val2017_detections_AP_H_56_person.json": NOT_HERE,
         "python tools/evaluate.py --gt data/coco/annotations/person_keypoints_val2017.json "
@@ -336,6 +335,9 @@ def check_arguments(words: list[str]) -> None:
         check_model(load_cfg(arguments.cfg, arguments.opts))
     elif hasattr(arguments, "cfg"):
         path, opts = people_network() if arguments.cfg is None else (arguments.cfg, [])
+        for word in [word for word in arguments.opts if word.endswith(".yaml")]:
+            check_model(load_cfg(ROOT / word))
+            arguments.opts.remove(word)
         check_model(load_cfg(ROOT / path, [*opts, *overrides(arguments)]))
 
 

@@ -60,7 +60,7 @@ def test_the_page_shows_the_files_as_they_are(desk: Desk) -> None:
     assert drawn.code == 0, drawn.err
     assert (root / "skeleton.yaml").read_text() in PAGE
     assert len(list(root.glob("images/*/*.jpg"))) == 5
-    (shown,) = re.findall(r"^```\n(DATASET:.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (shown,) = re.findall(r"^```yaml\n(DATASET:.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     cfg = yaml.safe_load((ROOT / CFG).read_text())
     for section, keys in yaml.safe_load(shown).items():
         assert keys.items() <= cfg[section].items()

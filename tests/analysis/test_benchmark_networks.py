@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from lib.analysis.benchmark.networks import (
     networks_plot,
 )
 from lib.models import MODELS
+from lib.utils import machine
 from lib.utils.distributed import Distributed
 from lib.utils.errors import UserError
-from lib.utils.machine import busy_warning, processor
+from lib.utils.machine import busy_warning
 
 MakeCfg = Callable[..., CfgNode]
 CPU = torch.device("cpu")
@@ -135,12 +137,14 @@ def test_the_parts_of_a_step_add_up(
         (None, "cores, instructions: unknown$"),
     ],
 )
-def test_the_processor_is_described(text: str | None, expected: str, tmp_path: Path) -> None:
-    import re
-
+def test_the_processor_is_described(
+    text: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpuinfo"
     if text is not None:
-        (tmp_path / "cpuinfo").write_text(text)
-    assert re.search(expected, processor(tmp_path / "cpuinfo"))
+        file.write_text(text)
+    monkeypatch.setattr(machine, "_CPUINFO", file)
+    assert re.search(expected, machine.processor())
 
 
 def test_a_busy_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from lib.analysis.macs import count_macs
 from timm.models.hrnet import HighResolutionNet
 from torch import Tensor
 from yacs.config import CfgNode
@@ -24,6 +23,7 @@ from lib.models.tokenpose_spec import patch_grid
 from lib.models.transformer import Attention
 from lib.utils.checkpoint import load_weights
 from lib.utils.errors import UserError
+from lib.utils.macs import count_macs
 
 NetworkCfg = Callable[..., CfgNode]
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"

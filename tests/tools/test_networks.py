@@ -51,7 +51,7 @@ def test_several_networks_stand_in_one_table(desk: Desk, network_cfg: NetworkCfg
     ]
     timed = desk.run("benchmark", *words, "--rounds", 1, "--batch", 1, "--precision", "fp32")
     assert timed.code == 0, timed.err
-    table = [line for line in timed.out.splitlines() if line.startswith("| ")][1:]
+    table = [line for line in timed.out.splitlines() if line.startswith("| ")][2:]
     assert [line.split("|")[1].strip() for line in table] == 3 * ["tokenpose_l"] + ["hrnet"]
     assert desk.run("benchmark", *words, "--growth").code == 2
     missing = desk.run("benchmark", "--cfg", files[0], "none.yaml", "--count")

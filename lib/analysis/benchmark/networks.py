@@ -100,12 +100,13 @@ def network_rows(
         first = next(iter(seconds.values()))
         for row, figures in rows.items():
             median = statistics.median(seconds[row])
-            operations = 2e9 * figures.gmacs * batch
             figures.ms[batch] = 1e3 * median / batch
-            figures.of_limit[batch] = operations / median / limits[row.precision]
             figures.ratio[batch] = statistics.median(
                 a / b for a, b in zip(first, seconds[row], strict=True)
             )
+    for row, figures in rows.items():  # a limit is known after the last batch size
+        for batch, ms in figures.ms.items():
+            figures.of_limit[batch] = 2e12 * figures.gmacs / ms / limits[row.precision]
     return rows, limits
 
 
