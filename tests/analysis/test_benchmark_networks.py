@@ -12,14 +12,11 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
+from lib.analysis.benchmark import rows as benchmark_rows
 from lib.analysis.benchmark import steps
 from lib.analysis.benchmark.measure import limit_kernels
-from lib.analysis.benchmark.networks import (
-    as_networks_table,
-    known_score,
-    network_rows,
-    networks_plot,
-)
+from lib.analysis.benchmark.plots import networks_plot
+from lib.analysis.benchmark.rows import as_table, known_score, time_rows
 from lib.models import MODELS
 from lib.utils import machine
 from lib.utils.distributed import Distributed
@@ -37,42 +34,39 @@ def test_networks_are_compared_with_the_first(
 
     monkeypatch.setitem(MODELS, "toy", TOY_NETWORK)
     toy = small_cfg(NAME="toy", HEATMAP_SIZE=[32, 24])
-    rows, limits = network_rows(
+    rows, _ = time_rows(
         {"a/same.yaml": small_cfg(), "b/same.yaml": toy, "b/toy.yaml": toy}, CPU,
-        batches=(1, 3), rounds=2,
+        {"infer": [1, 3]}, rounds=2,
     )  # fmt: skip
     names = [(row.network, row.prune) for row in rows]
     modes = ("none", "connection", "token")
     expected = [("a/same.yaml", mode) for mode in modes]
-    assert names == [*expected, ("b/same.yaml", "none"), ("toy", "none")]
-    first, *others = rows.values()
-    assert first.ratio == {1: 1, 3: 1}
-    for figures in (first, *others):
-        for batch in (1, 3):
-            rate = 2e12 * figures.gmacs / figures.ms[batch]
-            assert figures.of_limit[batch] == pytest.approx(rate / limits["fp32"])
-    assert others[1].gmacs < first.gmacs
-    table = as_networks_table(rows, limits)
-    assert "fp32 " in table.splitlines()[0]
-    assert sum(line.startswith("|") for line in table.splitlines()) == 2 + len(rows)
+    assert names == 2 * [*expected, ("b/same.yaml", "none"), ("toy", "none")]
+    assert [row.batch for row in rows] == [1] * 5 + [3] * 5
+    figures = list(rows.values())
+    assert [figures[i].to_first for i in (0, 5)] == [1, 1]
+    assert [figures[i].to_none for i in (0, 3, 4, 5, 8, 9)] == [1] * 6
     (axes,) = networks_plot(rows).axes
     looks = {(line.get_color(), line.get_marker()) for line in axes.lines}
-    assert len(looks) == len(rows)  # each network has its own
+    assert len(looks) == 5  # each row of the first batch size has its own
 
 
 def test_ratios_are_of_the_same_round(small_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that slows down changes times, not ratios."""
-    from lib.analysis.benchmark import networks
 
     def slower_and_slower(tasks: dict, rounds: int, device: torch.device) -> dict:
         drift = np.linspace(1, 5, 5)
         return {key: list(drift * (1 + number)) for number, key in enumerate(reversed([*tasks]))}
 
-    monkeypatch.setattr(networks, "interleave", slower_and_slower)
-    monkeypatch.setattr(networks, "_lasting", lambda task: (task, 1))
-    rows, limits = network_rows({"a.yaml": small_cfg()}, CPU, batches=(1,))
-    assert [figures.ratio[1] for figures in rows.values()] == pytest.approx([1, 3 / 2, 3])
-    assert "warning" in as_networks_table(rows, limits)
+    monkeypatch.setattr(benchmark_rows, "interleave", slower_and_slower)
+    cfgs = {"a.yaml": small_cfg(), "b.yaml": small_cfg()}
+    rows, limits = time_rows(cfgs, CPU, {"infer": [1], "train": [2]})
+    figures = list(rows.values())
+    for task in (figures[:6], figures[6:]):
+        assert [row.to_first for row in task] == pytest.approx([6 / n for n in (6, 5, 4, 3, 2, 1)])
+        nones = [6 / 6, 6 / 5, 6 / 4, 3 / 3, 3 / 2, 3 / 1]
+        assert [row.to_none for row in task] == pytest.approx(nones)
+    assert "warning" in as_table(rows, limits)
 
 
 def test_a_score_is_of_the_same_network_and_weights(small_cfg: MakeCfg, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Tasks are interleaved, A B C A B C …, and medians are compared: a drift of the
 affects all of them alike. The limit is the rate of the fastest large kernel in the same run.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -21,38 +22,35 @@ from yacs.config import CfgNode
 from lib.dataset import build_dataset, build_skeleton, build_train_loader
 from lib.dataset.heatmap import decode
 from lib.inference.pipeline import build_decoding
-from lib.inference.runtimes import TYPES
 
 Key = TypeVar("Key")
 Task = Callable[[], object]
 WARM_UP = 2  # rounds that are not counted
+LASTING = 0.02  # seconds: the first run of a shorter task finds a cold cache
 
 
 def interleave(
     tasks: Mapping[Key, Task], rounds: int, device: torch.device
 ) -> dict[Key, list[float]]:
-    """Run the tasks in turn, `rounds` times after warming up; return the seconds of each run."""
+    """Run the tasks in turn, `rounds` times after warming up; return the seconds of each run.
+
+    A task shorter than LASTING is repeated in its turn, and its mean returned.
+    """
     times: dict[Key, list[float]] = {name: [] for name in tasks}
+    repeats = dict.fromkeys(tasks, 1)
     for number in range(WARM_UP + rounds):
         for name, task in tasks.items():
             synchronize(device)
             begin = time.perf_counter()
-            task()
+            for _ in range(repeats[name]):
+                task()
             synchronize(device)
-            if number >= WARM_UP:
-                times[name].append(time.perf_counter() - begin)
+            seconds = (time.perf_counter() - begin) / repeats[name]
+            if number < WARM_UP:
+                repeats[name] = max(1, math.ceil(LASTING / max(seconds, 1e-6)))
+            else:
+                times[name].append(seconds)
     return times
-
-
-def times_and_limit(
-    tasks: Mapping[Key, Task], rounds: int, device: torch.device, precision: str
-) -> tuple[dict[Key, float], float]:
-    """Return the median seconds of each task, and the machine's limit in operations per second."""
-    kernels = limit_kernels(device, TYPES[precision])
-    together: dict[Any, Task] = {kernel: kernel for kernel in kernels} | dict(tasks)
-    times = interleave(together, rounds, device)
-    limit = max(operations / min(times[kernel]) for kernel, operations in kernels.items())
-    return {name: statistics.median(times[name]) for name in tasks}, limit
 
 
 def limit_kernels(device: torch.device, dtype: torch.dtype | None) -> dict[Task, float]:

@@ -1,170 +1,236 @@
-"""Inference and training of a network in every pruning mode: one row each in a table."""
+"""Networks in all their pruning modes, measured in one run: a row each in a table."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
-from math import nan
-from typing import Literal, NamedTuple
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
 
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
+from torch import nn
 from yacs.config import CfgNode
 
-from lib.analysis.benchmark.measure import Task, changed_cfg, peak_memory, times_and_limit
+from lib.analysis.benchmark.measure import (
+    Task,
+    changed_cfg,
+    interleave,
+    limit_kernels,
+    peak_memory,
+)
 from lib.config.check import RUNTIMES
 from lib.core.trainer import build_train_state
 from lib.dataset import build_skeleton
-from lib.inference.runtimes import build_runner
+from lib.inference.runtimes import TYPES, build_runner
 from lib.models import PoseNetwork, build_model, model_spec
 from lib.models.pruning import prune_modes
 from lib.models.tokenpose_spec import patch_grid
 from lib.utils.distributed import Distributed
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, as_user_error
+from lib.utils.files import read_json
 from lib.utils.macs import count_macs
-from lib.utils.plot import FONT, line_style, new_panels
 from lib.utils.text import markdown_table
 
-_TORCH = ("eager", "compiled")  # runtimes whose memory PyTorch knows
+Times = dict[Any, list[float]]  # seconds of each round
 
 
-class Row(NamedTuple):
-    """One measured task; times are medians."""
+class Variant(NamedTuple):
+    """What runs, and how."""
 
-    task: str  # infer or train
+    network: str
     prune: str
+    task: str  # infer or train
+    runtime: str
     precision: str
     batch: int
-    runtime: str
-    ms_per_image: float
+
+
+class Figures(NamedTuple):
+    """The numbers of a row; nan if unknown."""
+
+    ms: float  # per image, median
+    of_limit: float  # share of the machine's limit that the task reaches
+    to_none: float  # how many times as fast as without pruning, median over the rounds
+    to_first: float  # the same relative to the first row of the task and batch size
     gmacs: float  # of one image
     mparams: float
-    peak_mb: float  # of tensors other than the weights; nan if PyTorch does not hold them
-    of_limit: float  # share of the machine's limit that the task reaches
-    limit_gflops: float  # the highest rate of a large kernel in the same run
-    to_none: float  # how many times as fast as the mode `none`
+    peak_mb: float  # of tensors other than the weights, if PyTorch holds them
+    score: float
+
+
+class _Network(NamedTuple):
+    cfg: CfgNode
+    model: PoseNetwork
+    gmacs: float
+    mparams: float
+    score: float
 
 
 def time_rows(
-    cfg: CfgNode,
+    cfgs: Mapping[str, CfgNode],
     device: torch.device,
-    task: Literal["infer", "train"],
+    batches: Mapping[str, Sequence[int]],
     *,
-    precisions: Sequence[str] = ("fp32", "bf16"),
-    batches: Sequence[int] = (1, 16),
+    precisions: Sequence[str] = ("fp32",),
     runtimes: Sequence[str] = ("eager",),
     rounds: int = 9,
-) -> list[Row]:
-    """Time every combination that exists; those of one batch size and precision are interleaved.
+) -> tuple[dict[Variant, Figures], dict[str, float]]:
+    """Time networks, by YAML file, in every combination that exists.
 
-    `train` is the training step that TRAIN configures, always in eager mode; its work counts as
-    three times the forward's.
+    `batches` are the batch sizes of the tasks `infer` and `train`; the rows of one size are
+    interleaved. `train` is the step that TRAIN configures, in eager mode; its work counts as three
+    times the forward's. Also returns the machine's limits in operations per second, by precision;
+    `spread` is the largest median of a kernel of these as a multiple of its shortest time.
+    UserError if no combination exists.
     """
-    models, size = _build_models(cfg, device), tuple(cfg.MODEL.IMAGE_SIZE)
-    passes = 3 if task == "train" else 1
-    gmacs = {mode: passes * count_macs(model, size) for mode, model in models.items()}
-    rows = []
-    for batch, precision in product(batches, precisions):
-        crops = torch.randint(0, 256, (batch, *size[::-1], 3), dtype=torch.uint8, device=device)
-        tasks: dict[tuple[str, str], Task] = {}
-        for runtime, (mode, model) in product(runtimes, models.items()):
-            if task == "train":
-                tasks["eager", mode] = _training_step(cfg, model, crops, precision)
-            elif precision in RUNTIMES[runtime]:
-                runner = build_runner(model, runtime, precision, size)
-                tasks[runtime, mode] = torch.inference_mode()(partial(runner, crops))
-        times, limit = times_and_limit(tasks, rounds, device, precision)
-        rows += [
-            Row(
-                task=task,
-                prune=mode,
-                precision=precision,
-                batch=batch,
-                runtime=runtime,
-                ms_per_image=1e3 * seconds / batch,
-                gmacs=gmacs[mode],
-                mparams=sum(weight.numel() for weight in models[mode].parameters()) / 1e6,
-                peak_mb=peak_memory(tasks[runtime, mode], device) if runtime in _TORCH else nan,
-                of_limit=2e9 * gmacs[mode] * batch / seconds / limit,
-                limit_gflops=limit / 1e9,
-                to_none=times[runtime, "none"] / seconds,
-            )
-            for (runtime, mode), seconds in times.items()
-        ]
-    return rows
+    networks = _build_networks(cfgs, device)
+    kernels: dict[Any, tuple[float, str]] = {
+        kernel: (operations, precision)
+        for precision in (*precisions, "int8")
+        for kernel, operations in limit_kernels(device, TYPES.get(precision)).items()
+    }
+    seconds: Times = defaultdict(list)
+    peaks: dict[Variant, float] = {}
+    for task, sizes in batches.items():
+        used = runtimes if task == "infer" else ("eager",)
+        ways = [way for way in product(used, precisions) if way[1] in RUNTIMES[way[0]]]
+        for batch in sizes if ways else ():
+            variants = [Variant(*key, task, *way, batch) for key, way in product(networks, ways)]
+            tasks = {row: _prepare(row, networks[row[:2]], device) for row in variants}
+            together: dict[Any, Task] = {kernel: kernel for kernel in kernels} | dict(tasks)
+            for key, times in interleave(together, rounds, device).items():
+                seconds[key] += times
+            for row, run in tasks.items():
+                by_torch = row.runtime in ("eager", "compiled")
+                peaks[row] = peak_memory(run, device) if by_torch else math.nan
+    if not peaks:
+        words = ",".join(runtimes), ",".join(precisions)
+        raise UserError("--runtime {} does not compute in --precision {}".format(*words))
+    limits: dict[str, float] = defaultdict(float)
+    for kernel, (operations, precision) in kernels.items():
+        shortest = min(seconds[kernel])
+        limits[precision] = max(limits[precision], operations / shortest)
+        limits["spread"] = max(limits["spread"], median(seconds[kernel]) / shortest)
+    return _figures(networks, seconds, peaks, limits), limits
 
 
-def growth_rows(
-    cfg: CfgNode,
-    device: torch.device,
-    *,
-    patches: Sequence[int] = (4, 2, 1),
-    runtimes: Sequence[str] = ("eager",),
-    rounds: int = 5,
-) -> dict[int, list[Row]]:
-    """Time one image with smaller and smaller patches: number of visual tokens -> rows."""
-    if "MODEL.PATCH_SIZE" not in model_spec(cfg).export_keys(cfg):
-        raise UserError(f"MODEL.NAME = {cfg.MODEL.NAME!r}: this network has no patches to vary")
-    rows = {}
-    for patch in patches:
-        side = 4 * patch if cfg.MODEL.NAME == "pose_tokenpose_t" else patch
-        finer = changed_cfg(cfg, "MODEL.PATCH_SIZE", [side, side])
-        width, height = patch_grid(finer)
-        rows[width * height] = time_rows(
-            finer, device, "infer", precisions=("fp32",), batches=(1,), runtimes=runtimes,
-            rounds=rounds,
-        )  # fmt: skip
-    return rows
-
-
-def growth_plot(rows: Mapping[int, Sequence[Row]]) -> Figure:
-    """Draw ms per image against visual tokens, a line for each pruning mode."""
-    figure, (axes,) = new_panels(
-        height=3.6, width=6.0, xscale="log", yscale="log", xlabel="visual tokens",
-        ylabel="ms per image, fp32, batch 1",
-    )  # fmt: skip
-    modes = list(dict.fromkeys(row.prune for row in next(iter(rows.values()))))
-    for line in zip(*rows.values(), strict=True):  # the same variants for each number of tokens
-        mode, runtime, times = line[0].prune, line[0].runtime, [row.ms_per_image for row in line]
-        axes.plot(
-            list(rows), times, marker="o", color=line_style(modes.index(mode))["color"],
-            linestyle="-" if runtime == "eager" else "--",
-            label=f"{mode}, {runtime}: {times[-1]:.3g} ms",
-        )  # fmt: skip
-    axes.set_xticks(list(rows), [str(count) for count in rows])
-    axes.set_xticks([], minor=True)
-    axes.legend(frameon=False, fontsize=FONT)
-    return figure
-
-
-def as_table(rows: Iterable[Row]) -> str:
-    """Return rows as a Markdown table."""
-    lines = [[f"{x:.2f}" if isinstance(x, float) else str(x) for x in row] for row in rows]
-    return markdown_table(Row._fields, lines)
-
-
-def _build_models(cfg: CfgNode, device: torch.device) -> dict[str, PoseNetwork]:
-    """Build the network in each pruning mode; in `none` alone if it does not prune."""
-    prunes = "MODEL.SPARSITY.PRUNE" in model_spec(cfg).export_keys(cfg)
-    models = {}
-    for mode in prune_modes() if prunes else ("none",):
-        torch.manual_seed(0)
-        model = build_model(changed_cfg(cfg, "MODEL.SPARSITY.PRUNE", mode)).eval()
-        models[mode] = model.to(device).to(memory_format=torch.channels_last)
-    return models
-
-
-def _training_step(cfg: CfgNode, model: PoseNetwork, crops: Tensor, precision: str) -> Task:
-    """The step of a real training, on people with random joints."""
-    batch, size = len(crops), torch.tensor(cfg.MODEL.IMAGE_SIZE)
-    cfg = changed_cfg(cfg, "TRAIN.PRECISION", precision, "TRAIN.BATCH_SIZE_PER_GPU", batch)
-    distributed, skeleton = Distributed(crops.device), build_skeleton(cfg)
-    state = build_train_state(cfg, model, distributed, skeleton, steps_per_epoch=1000)
+def _prepare(row: Variant, network: _Network, device: torch.device) -> Task:
+    """Build what the row runs: inference, or the step of a real training with random joints."""
+    cfg, model, batch = network.cfg, network.model, row.batch
+    width, height = cfg.MODEL.IMAGE_SIZE
+    crops = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, device=device)
+    if row.task == "infer":
+        runner = build_runner(model, row.runtime, row.precision, (width, height))
+        return torch.inference_mode()(partial(runner, crops))
+    cfg = changed_cfg(cfg, "TRAIN.PRECISION", row.precision, "TRAIN.BATCH_SIZE_PER_GPU", batch)
+    state = build_train_state(
+        cfg, copy.deepcopy(model), Distributed(device), build_skeleton(cfg), steps_per_epoch=1000
+    )
     state.train_mode()
     people = {
         "image": crops,
-        "joints": torch.rand(batch, cfg.MODEL.NUM_JOINTS, 2) * size,
+        "joints": torch.rand(batch, cfg.MODEL.NUM_JOINTS, 2) * torch.tensor([width, height]),
         "visible": torch.ones(batch, cfg.MODEL.NUM_JOINTS),
         "index": torch.arange(batch),
     }
     return partial(state.step, people)
+
+
+def _figures(
+    networks: Mapping[tuple[str, str], _Network], seconds: Times, peaks: Mapping[Variant, float],
+    limits: Mapping[str, float],
+) -> dict[Variant, Figures]:  # fmt: skip
+    """Return the numbers of each row."""
+    rows = {}
+    firsts: dict[tuple[str, int], Variant] = {}
+    for row, peak in peaks.items():
+        network, times = networks[row[:2]], seconds[row]
+        gmacs = network.gmacs * (3 if row.task == "train" else 1)
+        image = median(times) / row.batch
+        first = firsts.setdefault((row.task, row.batch), row)
+        to_none, to_first = (
+            median(a / b for a, b in zip(seconds[other], times, strict=True))
+            for other in (row._replace(prune="none"), first)
+        )
+        rows[row] = Figures(
+            1e3 * image, 2e9 * gmacs / image / limits[row.precision], to_none, to_first,
+            gmacs, network.mparams, peak, network.score,
+        )  # fmt: skip
+    return rows
+
+
+def _build_networks(
+    cfgs: Mapping[str, CfgNode], device: torch.device
+) -> dict[tuple[str, str], _Network]:
+    """Build each network in all its pruning modes: name, mode -> network."""
+    networks = {}
+    stems = [Path(file).stem for file in cfgs]
+    for (file, cfg), stem in zip(cfgs.items(), stems, strict=True):
+        prunes = "MODEL.SPARSITY.PRUNE" in model_spec(cfg).export_keys(cfg)
+        for mode in prune_modes() if prunes else ("none",):
+            cfg = changed_cfg(cfg, "MODEL.SPARSITY.PRUNE", mode)
+            torch.manual_seed(0)
+            model = build_model(cfg).eval().to(device).to(memory_format=torch.channels_last)
+            networks[file if stems.count(stem) > 1 else stem, mode] = _Network(
+                cfg, model, count_macs(model, tuple(cfg.MODEL.IMAGE_SIZE)), _mparams(model),
+                known_score(cfg, stem),
+            )  # fmt: skip
+    return networks
+
+
+def finer_patches(cfg: CfgNode, patches: Sequence[int] = (4, 2, 1)) -> dict[str, CfgNode]:
+    """Return the configuration with smaller and smaller patches, by `N tokens`, the visual ones."""
+    if "MODEL.PATCH_SIZE" not in model_spec(cfg).export_keys(cfg):
+        raise UserError(f"MODEL.NAME = {cfg.MODEL.NAME!r}: this network has no patches to vary")
+    unit = 4 if cfg.MODEL.NAME == "pose_tokenpose_t" else 1
+    finer = [changed_cfg(cfg, "MODEL.PATCH_SIZE", [unit * side] * 2) for side in patches]
+    return {f"{math.prod(patch_grid(cfg))} tokens": cfg for cfg in finer}
+
+
+def as_table(rows: Mapping[Variant, Figures], limits: Mapping[str, float]) -> str:
+    """Return the machine's limits, a warning if it was not steady, and a Markdown table."""
+    rates = (f"{name} {rate / 1e9:.0f}" for name, rate in limits.items() if name != "spread")
+    text = f"limits, of the fastest large kernels, in GFLOP/s: {', '.join(rates)}"
+    if limits["spread"] > 1.1:
+        spread = f"{limits['spread']:.2f} times its shortest time"
+        text += f"\nwarning: a kernel took {spread} in the median; repeat this on an idle machine"
+    lines = (
+        [*map(str, row), *("" if math.isnan(number) else f"{number:.2f}" for number in figures)]
+        for row, figures in rows.items()
+    )
+    return f"{text}\n\n{markdown_table((*Variant._fields, *Figures._fields), lines)}"
+
+
+def count_table(cfgs: Mapping[str, CfgNode]) -> str:
+    """Return parameters and multiply-adds of networks, by YAML file, as a Markdown table."""
+    lines = []
+    for file, cfg in cfgs.items():
+        model = build_model(cfg)
+        macs = count_macs(model, tuple(cfg.MODEL.IMAGE_SIZE))
+        lines.append([file, f"{_mparams(model):.2f}", f"{macs:.2f}"])
+    return markdown_table(["network", "parameters (M)", "GMACs"], lines)
+
+
+def _mparams(model: nn.Module) -> float:
+    return sum(weight.numel() for weight in model.parameters()) / 1e6
+
+
+def known_score(cfg: CfgNode, run: str) -> float:
+    """Return the primary score in the run's `results.json`; nan if that is of another network.
+
+    It must be of this MODEL and of the weights that the run has now, or of TEST.MODEL_FILE.
+    """
+    folder = Path(cfg.OUTPUT_DIR) / cfg.DATASET.DATASET / cfg.MODEL.NAME / run
+    path, weights = folder / "results.json", Path(cfg.TEST.MODEL_FILE or folder / "final_state.pth")
+    if not (path.exists() and weights.exists()):
+        return math.nan
+    with as_user_error(f"{path}: cannot read the scores; run tools/test.py again"):
+        content = read_json(path)
+        is_same = CfgNode.load_cfg(content["config"]).MODEL == cfg.MODEL
+        is_same &= Path(content["weights"]).resolve() == weights.resolve()
+        is_same &= weights.stat().st_mtime <= path.stat().st_mtime
+        scores = content["scores"] or {}
+        return float(scores.get(content["metric"]["primary"], math.nan)) if is_same else math.nan
