@@ -121,14 +121,9 @@ def export(
             check = compare(network, _save_half(network, temporary), crops, HALF_TOLERANCE)
         else:
             program = tracing.trace(network if decode else network.heatmaps, network.size)
-            outputs, metadata = (
-                [HEATMAPS, *([JOINTS, SCORES] if decode else [])],
-                describe(cfg, decode),
-            )
-            if file_format == "onnx":
-                save_onnx(tracing.to_onnx(program, outputs), metadata, temporary)
-            else:
-                save_openvino(tracing.to_openvino(program, outputs), metadata, temporary)
+            outputs = [HEATMAPS, JOINTS, SCORES] if decode else [HEATMAPS]
+            convert, save = _WRITERS[file_format]
+            save(convert(program, outputs), describe(cfg, decode), temporary)
             check = compare(network, open_exported(temporary)[1], crops)
         if not check.agrees:
             raise UserError(f"{path} is not written, it would be wrong: {check}")
@@ -140,21 +135,19 @@ def export(
 def describe(cfg: CfgNode, decode: bool) -> dict[str, str]:
     """Return the metadata of an exported file."""
     order = "RGB" if cfg.DATASET.COLOR_RGB else "BGR"
+    corner = "corner cells are at those" if cfg.DATASET.UNBIASED else "first cell is at that"
     metadata = {
         **settings(cfg),
         SHA256_KEY: BLANK_SHA256,
         "joint_names": json.dumps(build_skeleton(cfg).names),
         IMAGES: f"uint8 [batch, height, width, 3], {order}, crops of one person each; "
         "the network normalises them",
-        HEATMAPS: "float32 [batch, joint, height, width]; the centers of the "
-        + ("corner cells are at those" if cfg.DATASET.UNBIASED else "first cell is at that")
-        + " of the crop's corner pixels",
+        HEATMAPS: f"float32 [batch, joint, height, width]; the centers of the {corner} of the "
+        "crop's corner pixels",
     }
     if decode:
-        metadata[JOINTS] = (
-            "float32 [batch, joint, 2], (x, y) in pixels of the crop, 0 is the center of the first "
-            "pixel"
-        )
+        pixels = "pixels of the crop, 0 is the center of the first pixel"
+        metadata[JOINTS] = f"float32 [batch, joint, 2], (x, y) in {pixels}"
         metadata[SCORES] = "float32 [batch, joint], the highest value of each heatmap"
         for key in ("TEST.POST_PROCESS", "TEST.REFINEMENT", "TEST.BLUR_KERNEL"):
             metadata[key] = json.dumps(value_of(cfg, key))
@@ -176,6 +169,12 @@ def save_openvino(model: Any, metadata: dict[str, str], path: Path) -> None:
         model.set_rt_info(value, [SECTION, key])
     tracing.import_openvino().save_model(model, path, compress_to_fp16=False)
     path.write_bytes(seal(path.read_bytes(), path.with_suffix(".bin").read_bytes()))
+
+
+_WRITERS = {
+    "onnx": (tracing.to_onnx, save_onnx),
+    "openvino": (tracing.to_openvino, save_openvino),
+}
 
 
 def _save_half(network: PixelsToJoints, path: Path) -> Outputs:
@@ -214,15 +213,11 @@ def crops_of_images(cfg: CfgNode, path: Path) -> tuple[Tensor, str]:
         files = [file for file in files if cv2.haveImageReader(str(file))]
     if not files:
         raise UserError(f"{path} has no images to check the export on")
-    files = files[:MAX_CROPS]
-    crops = torch.from_numpy(np.stack([_whole_image(cfg, file) for file in files]))
-    return crops, f"{len(files)} images from {path}"
-
-
-def _whole_image(cfg: CfgNode, file: Path) -> np.ndarray:
-    image = read_image(file, cfg.DATASET.MAX_PIXELS)
-    size = cfg.MODEL.IMAGE_SIZE
-    center, scale = box_to_center_scale((0, 0, image.shape[1], image.shape[0]), size)
-    matrix = crop_matrix(center, scale, 0.0, size, unbiased=cfg.DATASET.UNBIASED)
-    crop = crop_image(image, matrix, size, cfg.TEST.SMOOTH_CROP)
-    return crop if cfg.DATASET.COLOR_RGB else cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
+    size, crops = cfg.MODEL.IMAGE_SIZE, []
+    for file in files[:MAX_CROPS]:
+        image = read_image(file, cfg.DATASET.MAX_PIXELS)
+        view = box_to_center_scale((0, 0, *image.shape[1::-1]), size)
+        matrix = crop_matrix(*view, 0.0, size, unbiased=cfg.DATASET.UNBIASED)
+        crop = crop_image(image, matrix, size, cfg.TEST.SMOOTH_CROP)
+        crops.append(crop if cfg.DATASET.COLOR_RGB else crop[..., ::-1])
+    return torch.from_numpy(np.stack(crops)), f"{len(crops)} images from {path}"

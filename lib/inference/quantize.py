@@ -5,7 +5,7 @@ What a network prunes is decided in floating point, as is everything after the h
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ from lib.inference.pipeline import Runner
 from lib.utils.errors import UserError
 from lib.utils.files import BLANK_SHA256, SHA256_KEY
 
-Graph = Mapping[str, tuple[str, list[str]]]  # name of an operation -> its type, names of its inputs
+Graph = dict[str, tuple[str, list[str]]]  # name of an operation -> its type, names of its inputs
 _PRODUCTS = {"MatMul", "Gemm", "Conv", "Convolution", "GroupConvolution"}
 
 
@@ -61,21 +61,15 @@ def float_operations(graph: Graph, heatmaps: str) -> set[str]:
     From each product of queries and keys to the top-k that selects from it, and all that use
     `heatmaps`, the operation which gives them. `graph` is in the order of execution.
     """
-    decoding: set[str] = set()
-    todo = []
-    for name, (kind, inputs) in graph.items():
-        if heatmaps in inputs or not decoding.isdisjoint(inputs):
+    decoding, deciding, wanted = {heatmaps}, set(), set()
+    for name, (_, inputs) in graph.items():
+        if not decoding.isdisjoint(inputs):
             decoding.add(name)
-        elif kind == "TopK":
-            todo.append(name)
-    deciding: set[str] = set()
-    while todo:
-        name = todo.pop()
-        if name in graph and name not in deciding:
+    for name, (kind, inputs) in reversed(graph.items()):
+        if name in wanted or (kind == "TopK" and name not in decoding):
             deciding.add(name)
-            kind, inputs = graph[name]
-            todo += [] if kind in _PRODUCTS else inputs
-    return decoding | deciding
+            wanted |= set() if kind in _PRODUCTS else set(inputs)
+    return (decoding - {heatmaps}) | deciding
 
 
 def _quantize_openvino(path: Path, crops: Tensor) -> Any:
@@ -124,11 +118,11 @@ def _quantize_onnx(path: Path, crops: Tensor) -> Any:
             for node in nodes
         }
         # These cost accuracy: the image, channels that one scale must fit, attention weights.
-        convolutions = [node for node in nodes if node.op_type == "Conv"]
-        kept = {node.name for node in convolutions[:1]} | {
+        first = next((node.name for node in nodes if node.op_type == "Conv"), "")
+        kept = float_operations(graph, makers[tracing.HEATMAPS]) | {
             node.name
             for node in nodes
-            if (node.op_type == "Conv" and _groups(node) > 1)
+            if (node.op_type == "Conv" and (node.name == first or _groups(node) > 1))
             or (node.op_type == "MatMul" and all(name in makers for name in node.input))
         }
         products = ["MatMul", "Gemm"]  # with results in floating point: queries and keys are some
@@ -139,7 +133,7 @@ def _quantize_onnx(path: Path, crops: Tensor) -> Any:
             per_channel=True,
             op_types_to_quantize=["Conv", *products],
             extra_options={"OpTypesToExcludeOutputQuantization": products},
-            nodes_to_exclude=sorted(kept | float_operations(graph, makers[tracing.HEATMAPS])),
+            nodes_to_exclude=sorted(kept),
         )
         return onnx.load(quantized)
 

@@ -1,6 +1,7 @@
 """Plots of the benchmark's rows: times by the number of visual tokens, scores by time."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
@@ -17,20 +18,18 @@ def growth_plot(rows: Mapping[Variant, Figures]) -> Figure:
         height=3.6, width=6.0, xscale="log", yscale="log", xlabel="visual tokens",
         ylabel="ms per image, fp32, batch 1",
     )  # fmt: skip
-    counts = {row.network: int(row.network.split()[0]) for row in rows}
+    counts = [int(name.split()[0]) for name in dict.fromkeys(row.network for row in rows)]
     modes = list(dict.fromkeys(row.prune for row in rows))
-    for mode, runtime in dict.fromkeys((row.prune, row.runtime) for row in rows):
-        times = [
-            figures.ms
-            for row, figures in rows.items()
-            if (row.prune, row.runtime) == (mode, runtime)
-        ]
+    lines = defaultdict(list)
+    for row, figures in rows.items():
+        lines[row.prune, row.runtime].append(figures.ms)
+    for (mode, runtime), times in lines.items():
         axes.plot(
-            list(counts.values()), times, marker="o", color=line_style(modes.index(mode))["color"],
+            counts, times, marker="o", color=line_style(modes.index(mode))["color"],
             linestyle="-" if runtime == "eager" else "--",
             label=f"{mode}, {runtime}: {times[-1]:.3g} ms",
         )  # fmt: skip
-    axes.set_xticks(list(counts.values()), [str(count) for count in counts.values()])
+    axes.set_xticks(counts, list(map(str, counts)))
     axes.set_xticks([], minor=True)
     axes.legend(frameon=False, fontsize=FONT)
     return figure

@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from yacs.config import CfgNode
 
 from lib.analysis.benchmark.measure import (
@@ -61,7 +60,9 @@ class Figures(NamedTuple):
     score: float
 
 
-class _Network(NamedTuple):
+class Network(NamedTuple):
+    """A network in evaluation mode, and what is known about it; numbers as in `Figures`."""
+
     cfg: CfgNode
     model: PoseNetwork
     gmacs: float
@@ -87,11 +88,8 @@ def time_rows(
     UserError if no combination exists.
     """
     networks = _build_networks(cfgs, device)
-    kernels: dict[Any, tuple[float, str]] = {
-        kernel: (operations, precision)
-        for precision in (*precisions, "int8")
-        for kernel, operations in limit_kernels(device, TYPES.get(precision)).items()
-    }
+    kernels = {name: limit_kernels(device, TYPES.get(name)) for name in (*precisions, "int8")}
+    together: dict[Any, Task] = {kernel: kernel for group in kernels.values() for kernel in group}
     seconds: Times = defaultdict(list)
     peaks: dict[Variant, float] = {}
     for task, sizes in batches.items():
@@ -99,9 +97,8 @@ def time_rows(
         ways = [way for way in product(used, precisions) if way[1] in RUNTIMES[way[0]]]
         for batch in sizes if ways else ():
             variants = [Variant(*key, task, *way, batch) for key, way in product(networks, ways)]
-            tasks = {row: _prepare(row, networks[row[:2]], device) for row in variants}
-            together: dict[Any, Task] = {kernel: kernel for kernel in kernels} | dict(tasks)
-            for key, times in interleave(together, rounds, device).items():
+            tasks = {row: prepare(networks[row[:2]], device, *row[2:]) for row in variants}
+            for key, times in interleave(together | dict(tasks), rounds, device).items():
                 seconds[key] += times
             for row, run in tasks.items():
                 by_torch = row.runtime in ("eager", "compiled")
@@ -109,23 +106,26 @@ def time_rows(
     if not peaks:
         words = ",".join(runtimes), ",".join(precisions)
         raise UserError("--runtime {} does not compute in --precision {}".format(*words))
-    limits: dict[str, float] = defaultdict(float)
-    for kernel, (operations, precision) in kernels.items():
-        shortest = min(seconds[kernel])
-        limits[precision] = max(limits[precision], operations / shortest)
-        limits["spread"] = max(limits["spread"], median(seconds[kernel]) / shortest)
+    limits = {
+        precision: max(operations / min(seconds[kernel]) for kernel, operations in group.items())
+        for precision, group in kernels.items()
+        if group
+    }
+    limits["spread"] = max(median(seconds[kernel]) / min(seconds[kernel]) for kernel in together)
     return _figures(networks, seconds, peaks, limits), limits
 
 
-def _prepare(row: Variant, network: _Network, device: torch.device) -> Task:
-    """Build what the row runs: inference, or the step of a real training with random joints."""
-    cfg, model, batch = network.cfg, network.model, row.batch
+def prepare(
+    network: Network, device: torch.device, task: str, runtime: str, precision: str, batch: int
+) -> Task:
+    """Return what a row runs: inference, or the step of a real training with random joints."""
+    cfg, model = network.cfg, network.model
     width, height = cfg.MODEL.IMAGE_SIZE
     crops = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, device=device)
-    if row.task == "infer":
-        runner = build_runner(model, row.runtime, row.precision, (width, height))
+    if task == "infer":
+        runner = build_runner(model, runtime, precision, (width, height))
         return torch.inference_mode()(partial(runner, crops))
-    cfg = changed_cfg(cfg, "TRAIN.PRECISION", row.precision, "TRAIN.BATCH_SIZE_PER_GPU", batch)
+    cfg = changed_cfg(cfg, "TRAIN.PRECISION", precision, "TRAIN.BATCH_SIZE_PER_GPU", batch)
     state = build_train_state(
         cfg, copy.deepcopy(model), Distributed(device), build_skeleton(cfg), steps_per_epoch=1000
     )
@@ -140,7 +140,7 @@ def _prepare(row: Variant, network: _Network, device: torch.device) -> Task:
 
 
 def _figures(
-    networks: Mapping[tuple[str, str], _Network], seconds: Times, peaks: Mapping[Variant, float],
+    networks: Mapping[tuple[str, str], Network], seconds: Times, peaks: Mapping[Variant, float],
     limits: Mapping[str, float],
 ) -> dict[Variant, Figures]:  # fmt: skip
     """Return the numbers of each row."""
@@ -164,21 +164,25 @@ def _figures(
 
 def _build_networks(
     cfgs: Mapping[str, CfgNode], device: torch.device
-) -> dict[tuple[str, str], _Network]:
+) -> dict[tuple[str, str], Network]:
     """Build each network in all its pruning modes: name, mode -> network."""
     networks = {}
     stems = [Path(file).stem for file in cfgs]
     for (file, cfg), stem in zip(cfgs.items(), stems, strict=True):
         prunes = "MODEL.SPARSITY.PRUNE" in model_spec(cfg).export_keys(cfg)
         for mode in prune_modes() if prunes else ("none",):
-            cfg = changed_cfg(cfg, "MODEL.SPARSITY.PRUNE", mode)
-            torch.manual_seed(0)
-            model = build_model(cfg).eval().to(device).to(memory_format=torch.channels_last)
-            networks[file if stems.count(stem) > 1 else stem, mode] = _Network(
-                cfg, model, count_macs(model, tuple(cfg.MODEL.IMAGE_SIZE)), _mparams(model),
-                known_score(cfg, stem),
-            )  # fmt: skip
+            changed = changed_cfg(cfg, "MODEL.SPARSITY.PRUNE", mode)
+            name = file if stems.count(stem) > 1 else stem
+            networks[name, mode] = build_network(changed, device, known_score(changed, stem))
     return networks
+
+
+def build_network(cfg: CfgNode, device: torch.device, score: float = math.nan) -> Network:
+    """Build a network with random weights, always the same ones."""
+    torch.manual_seed(0)
+    model = build_model(cfg).eval().to(device).to(memory_format=torch.channels_last)
+    mparams = sum(weight.numel() for weight in model.parameters()) / 1e6
+    return Network(cfg, model, count_macs(model, tuple(cfg.MODEL.IMAGE_SIZE)), mparams, score)
 
 
 def finer_patches(cfg: CfgNode, patches: Sequence[int] = (4, 2, 1)) -> dict[str, CfgNode]:
@@ -206,16 +210,9 @@ def as_table(rows: Mapping[Variant, Figures], limits: Mapping[str, float]) -> st
 
 def count_table(cfgs: Mapping[str, CfgNode]) -> str:
     """Return parameters and multiply-adds of networks, by YAML file, as a Markdown table."""
-    lines = []
-    for file, cfg in cfgs.items():
-        model = build_model(cfg)
-        macs = count_macs(model, tuple(cfg.MODEL.IMAGE_SIZE))
-        lines.append([file, f"{_mparams(model):.2f}", f"{macs:.2f}"])
+    networks = ((file, build_network(cfg, torch.device("cpu"))) for file, cfg in cfgs.items())
+    lines = ([file, f"{one.mparams:.2f}", f"{one.gmacs:.2f}"] for file, one in networks)
     return markdown_table(["network", "parameters (M)", "GMACs"], lines)
-
-
-def _mparams(model: nn.Module) -> float:
-    return sum(weight.numel() for weight in model.parameters()) / 1e6
 
 
 def known_score(cfg: CfgNode, run: str) -> float:

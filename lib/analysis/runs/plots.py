@@ -1,6 +1,6 @@
 """Plots of runs: history, accuracy and errors; data in, figure out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,9 +24,10 @@ def draw_runs(runs: Sequence[Run]) -> dict[str, Figure]:
     figures = {}
     if any(run.history for run in runs):
         figures["training"] = _draw_training(runs, metric)
-    if metric and any(run.evaluation for run in runs):
-        figures["accuracy"] = _draw_accuracy(runs, metric)
-        figures["errors"] = _draw_errors(runs, metric)
+    evaluations = {index: run.evaluation for index, run in enumerate(runs) if run.evaluation}
+    if metric and evaluations:
+        figures["accuracy"] = _draw_accuracy(evaluations, metric)
+        figures["errors"] = _draw_errors(evaluations, metric)
     for figure in figures.values():
         add_names(figure, [run.name for run in runs])
     return figures
@@ -52,12 +53,12 @@ def _draw_training(runs: Sequence[Run], metric: Metric | None) -> Figure:
     return figure
 
 
-def _draw_accuracy(runs: Sequence[Run], metric: Metric) -> Figure:
-    """Draw the percent of joints with an error within each threshold."""
+def _draw_accuracy(evaluations: Mapping[int, Evaluation], metric: Metric) -> Figure:
+    """Draw the percent of joints with an error within each threshold, by the run's index."""
     thresholds = np.linspace(0, metric.threshold, 51)
     curves = {
         index: metric.curves(evaluation.predictions, evaluation.dataset, thresholds)
-        for index, evaluation in _evaluations(runs).items()
+        for index, evaluation in evaluations.items()
     }
     parts = list(next(iter(curves.values())))
     label = f"threshold ({metric.error_unit})"
@@ -70,10 +71,9 @@ def _draw_accuracy(runs: Sequence[Run], metric: Metric) -> Figure:
     return figure
 
 
-def _draw_errors(runs: Sequence[Run], metric: Metric) -> Figure:
+def _draw_errors(evaluations: Mapping[int, Evaluation], metric: Metric) -> Figure:
     """Draw a histogram of errors for each part; its legend has the percent beyond it."""
     bins = np.linspace(0, metric.max_error, 21)
-    evaluations = _evaluations(runs)
     errors = {i: metric.errors(one.predictions, one.dataset) for i, one in evaluations.items()}
     parts = metric.parts(next(iter(evaluations.values())).dataset.skeleton)
     xlabel = f"error ({metric.error_unit}; dotted: the threshold of {metric.name})"
@@ -89,11 +89,6 @@ def _draw_errors(runs: Sequence[Run], metric: Metric) -> Figure:
                 axes.stairs(shares, bins, label=label, **line_style(index))
         _add_values(axes)
     return figure
-
-
-def _evaluations(runs: Sequence[Run]) -> dict[int, Evaluation]:
-    """The evaluations by the index of their run."""
-    return {index: run.evaluation for index, run in enumerate(runs) if run.evaluation}
 
 
 def _part_panels(

@@ -1,7 +1,6 @@
 """The report of a study: scores, differences with their intervals, and times."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import NamedTuple
@@ -12,12 +11,11 @@ from matplotlib.figure import Figure
 from yacs.config import CfgNode
 
 from lib.analysis.benchmark.measure import interleave
+from lib.analysis.benchmark.rows import build_network, prepare
 from lib.analysis.study.definition import Study
 from lib.dataset import build_dataset
 from lib.metrics import Metric, build_metric
-from lib.models import build_model
 from lib.utils.files import write_bytes
-from lib.utils.macs import count_macs
 from lib.utils.plot import FONT, line_style, new_panels, render
 from lib.utils.text import markdown_table
 
@@ -161,19 +159,13 @@ def _scores_of(contributions: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _costs(cfgs: Mapping[str, CfgNode], device: torch.device) -> dict[str, _Cost]:
     """Return what each variant's network costs, measured in turn."""
-    models = {name: build_model(cfg).eval().to(device) for name, cfg in cfgs.items()}
-    sizes = {name: tuple(cfg.MODEL.IMAGE_SIZE) for name, cfg in cfgs.items()}
-    images = {size: torch.randn(_BATCH, 3, *size[::-1], device=device) for size in sizes.values()}
-    runs = {name: partial(model, images[sizes[name]]) for name, model in models.items()}
-    with torch.inference_mode():
-        times = interleave(runs, 9, device)
+    networks = {name: build_network(cfg, device) for name, cfg in cfgs.items()}
+    ways = (device, "infer", "eager", "fp32", _BATCH)
+    tasks = {name: prepare(network, *ways) for name, network in networks.items()}
+    times = interleave(tasks, 9, device)
     return {
-        name: _Cost(
-            ms=1e3 * median(times[name]) / _BATCH,
-            gmacs=count_macs(model, sizes[name]),
-            mparams=sum(weight.numel() for weight in model.parameters()) / 1e6,
-        )
-        for name, model in models.items()
+        name: _Cost(1e3 * median(times[name]) / _BATCH, network.gmacs, network.mparams)
+        for name, network in networks.items()
     }
 
 
