@@ -16,15 +16,21 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+from yacs.config import CfgNode
 
+from lib.core.loss import build_loss
 from lib.core.nonfinite import first_bad_layer
+from lib.core.optimizer import build_optimizer, build_scheduler
+from lib.dataset import Skeleton
 from lib.dataset.heatmap import encode
 from lib.dataset.transforms import rescale_joints
+from lib.inference.pipeline import PixelsToHeatmaps
 from lib.inference.runtimes import autocast
 from lib.metrics.heatmap_accuracy import heatmap_accuracy
 from lib.models import PoseNetwork
-from lib.utils.distributed import Distributed, all_reduce_any, unwrap
+from lib.utils.distributed import Distributed, all_reduce_any, unwrap, wrap_ddp
 from lib.utils.errors import UserError
+from lib.utils.machine import warn_if_slow
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +215,33 @@ class TrainState:
         layer = first_bad_layer(self.network, forward)
         where = f"first in {layer}" if layer else "in the loss alone"
         return NotFiniteError(f"the loss is {loss.item()}, {where},", samples)
+
+
+def build_train_state(
+    cfg: CfgNode,
+    network: PoseNetwork,
+    distributed: Distributed,
+    skeleton: Skeleton,
+    steps_per_epoch: int,
+) -> TrainState:
+    """Build model, loss, optimizer and schedule of the `TRAIN` keys."""
+    train = cfg.TRAIN
+    warn_if_slow(distributed.device, train.PRECISION)
+    optimizer = build_optimizer(cfg, network)
+    ema = ModelEmaV3(network, decay=train.EMA_DECAY, use_warmup=True) if train.EMA_DECAY else None
+    return TrainState(
+        model=wrap_ddp(PixelsToHeatmaps(network), distributed),
+        criterion=build_loss(cfg, skeleton).to(distributed.device),
+        optimizer=optimizer,
+        scheduler=build_scheduler(cfg, optimizer, steps_per_epoch),
+        scaler=torch.amp.GradScaler(distributed.device.type, enabled=train.PRECISION == "fp16"),
+        ema=ema, distributed=distributed, precision=train.PRECISION,
+        image_size=tuple(cfg.MODEL.IMAGE_SIZE), heatmap_size=tuple(cfg.MODEL.HEATMAP_SIZE),
+        sigma=cfg.MODEL.SIGMA, micro_batch=train.BATCH_SIZE_PER_GPU, clip_grad=train.CLIP_GRAD,
+        restore_norms=train.SKIP_NOT_FINITE > 0, freeze_norms=train.BATCH_NORM == "frozen",
+        train_outside=cfg.LOSS.USE_OUTSIDE_JOINTS,
+        unbiased=cfg.DATASET.UNBIASED,
+    )  # fmt: skip
 
 
 def train_epoch(

@@ -11,28 +11,29 @@ from types import FrameType
 from typing import Any, cast
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from lib.core import training_checkpoint
-from lib.core.engine import NotFiniteError, Progress, StepResult, TrainState, train_epoch
-from lib.core.loss import build_loss
-from lib.core.optimizer import build_optimizer, build_scheduler
+from lib.core.engine import (
+    NotFiniteError,
+    Progress,
+    StepResult,
+    build_train_state,
+    train_epoch,
+)
 from lib.core.provenance import provenance
 from lib.core.results import trained_files, write_json
 from lib.core.tester import Tester
 from lib.core.visualize import debug_images
-from lib.dataset import Skeleton, build_dataset, build_train_loader, resolve_path, shared_images
+from lib.dataset import build_dataset, build_train_loader, resolve_path, shared_images
 from lib.dataset.loader import EpochBatchSampler
-from lib.inference.pipeline import PixelsToHeatmaps
 from lib.models import PoseNetwork, build_model, pretrained
 from lib.utils import drawing
 from lib.utils.checkpoint import save_weights
-from lib.utils.distributed import Distributed, all_gather, all_reduce_any, wrap_ddp
+from lib.utils.distributed import Distributed, all_gather, all_reduce_any
 from lib.utils.errors import UserError
 from lib.utils.event_log import EventLog
-from lib.utils.machine import warn_if_slow
 from lib.utils.macs import describe_network
 from lib.utils.random_state import seed_all
 from lib.utils.text import join_names
@@ -137,7 +138,10 @@ class Trainer:
         else:
             self._count_bad_images(result)
             if self.progress.step == 1 and self.distributed.is_main:
-                self._save_debug_images(result)
+                images = debug_images(self.cfg, result, self.dataset.skeleton)
+                for name, image in images.items():
+                    path = self.folder / f"train_{self.progress.epoch:03d}_{name}.jpg"
+                    drawing.save_image(path, image)
             if self.progress.step % self.cfg.PRINT_FREQ == 0 or self.progress.step == self.steps:
                 scalars = {"loss": result.loss, "accuracy": result.accuracy}
                 lr = float(self.state.scheduler.get_last_lr()[0])
@@ -153,13 +157,6 @@ class Trainer:
         steps, minutes = self.cfg.TRAIN.CHECKPOINT_STEPS, self.cfg.TRAIN.CHECKPOINT_MINUTES
         is_late = minutes > 0 and time.monotonic() - self._last_save >= 60 * minutes
         return is_late or (steps > 0 and self.progress.step % steps == 0)
-
-    def _save_debug_images(self, result: StepResult) -> None:
-        """Save images of the epoch's first batch, if the DEBUG keys are set."""
-        images = debug_images(self.cfg, result, self.dataset.skeleton)
-        for name, image in images.items():
-            path = self.folder / f"train_{self.progress.epoch:03d}_{name}.jpg"
-            drawing.save_image(path, image)
 
     def _count_bad_images(self, result: StepResult) -> None:
         """Count the people with an unreadable image; UserError above SKIP_BAD_IMAGES."""
@@ -244,8 +241,8 @@ class Trainer:
         """Write to TensorBoard, by the steps of all epochs."""
         if self.writer is not None:
             done = self.progress.epoch * self.steps + self.progress.step
-            for name, value in values.items():  # tensorboardX warns of an @
-                self.writer.add_scalar(f"{group}/{name.replace('@', '_')}", value, done)
+            for name, value in values.items():
+                self.writer.add_scalar(f"{group}/{name}", value, done)
 
     def _save_weights(self, name: str) -> None:
         if self.distributed.is_main:
@@ -307,33 +304,6 @@ def _build_network(
             )
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return network.to(distributed.device).to(memory_format=torch.channels_last)
-
-
-def build_train_state(
-    cfg: CfgNode,
-    network: PoseNetwork,
-    distributed: Distributed,
-    skeleton: Skeleton,
-    steps_per_epoch: int,
-) -> TrainState:
-    """Build model, loss, optimizer and schedule of the `TRAIN` keys."""
-    train = cfg.TRAIN
-    warn_if_slow(distributed.device, train.PRECISION)
-    optimizer = build_optimizer(cfg, network)
-    ema = ModelEmaV3(network, decay=train.EMA_DECAY, use_warmup=True) if train.EMA_DECAY else None
-    return TrainState(
-        model=wrap_ddp(PixelsToHeatmaps(network), distributed),
-        criterion=build_loss(cfg, skeleton).to(distributed.device),
-        optimizer=optimizer,
-        scheduler=build_scheduler(cfg, optimizer, steps_per_epoch),
-        scaler=torch.amp.GradScaler(distributed.device.type, enabled=train.PRECISION == "fp16"),
-        ema=ema, distributed=distributed, precision=train.PRECISION,
-        image_size=tuple(cfg.MODEL.IMAGE_SIZE), heatmap_size=tuple(cfg.MODEL.HEATMAP_SIZE),
-        sigma=cfg.MODEL.SIGMA, micro_batch=train.BATCH_SIZE_PER_GPU, clip_grad=train.CLIP_GRAD,
-        restore_norms=train.SKIP_NOT_FINITE > 0, freeze_norms=train.BATCH_NORM == "frozen",
-        train_outside=cfg.LOSS.USE_OUTSIDE_JOINTS,
-        unbiased=cfg.DATASET.UNBIASED,
-    )  # fmt: skip
 
 
 @contextmanager

@@ -16,11 +16,6 @@ from lib.models.hrnet import HRNet, build_hrnet, check_hrnet
 from lib.models.stem import Stem
 from lib.models.timm_backbone import TimmBackbone, feature_strides
 
-__all__ = [
-    "BACKBONES", "OWN_STRIDE", "Backbone", "Stem", "backbone_keys", "build_backbone",
-    "check_backbone", "check_features", "own_backbone",
-]  # fmt: skip
-
 
 class ImagePixels(Backbone):
     """No layers: TokenPose-T takes its patches from the image itself."""
@@ -103,7 +98,7 @@ def check_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> None:
         check_hrnet(cfg)
     if name in BACKBONES:
         kind = BACKBONES[name]
-        known, stages = list(kind.strides or (kind.stride,)), kind.stages
+        known, stages = kind.strides or (kind.stride,), kind.stages
     elif timm.is_model(name):
         known = feature_strides(name)
         stages = len(known)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from lib.models.layers import Linear
+from lib.models.transformer import Linear
 
 
 class MlpHead(nn.Sequential):

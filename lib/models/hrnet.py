@@ -6,7 +6,7 @@ Sun et al., "Deep High-Resolution Representation Learning for Human Pose Estimat
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from timm.models.hrnet import HighResolutionModule, block_types_dict
+from timm.models.hrnet import HighResolutionModule, HighResolutionNet, block_types_dict
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -34,10 +34,12 @@ class HRNet(Stem):
         super().__init__()
         self.last = len(stages) + 1  # stages are counted from 2; the first is the stem's layer
         before = [self.channels]
+        make_transition: Any = HighResolutionNet._make_transition_layer  # reads nothing of self
         for number, stage in enumerate(stages, 2):
             block: Any = block_types_dict[stage.BLOCK]
             widths = [block.expansion * channels for channels in stage.NUM_CHANNELS]
-            self.add_module(f"transition{number - 1}", _transition(before, widths))
+            transition = make_transition(self, before, widths)
+            self.add_module(f"transition{number - 1}", transition)
             modules = [
                 HighResolutionModule(
                     len(widths), block, tuple(stage.NUM_BLOCKS), [*widths],
@@ -60,23 +62,6 @@ class HRNet(Stem):
             inputs = [path(x) for path, x in zip(paths, ends, strict=False)]
             branches = self.get_submodule(f"stage{number}")(inputs)
         return branches[0]
-
-
-def _transition(before: Sequence[int], widths: Sequence[int]) -> nn.ModuleList:
-    """Layers that give each branch its width; a new one also half the resolution."""
-    paths: list[nn.Module] = []
-    for index, width in enumerate(widths):
-        if index < len(before):
-            is_same = before[index] == width
-            paths.append(nn.Identity() if is_same else _convolution(before[index], width, 1))
-        else:
-            paths.append(nn.Sequential(_convolution(before[-1], width, 2)))
-    return nn.ModuleList(paths)
-
-
-def _convolution(before: int, width: int, stride: int) -> nn.Sequential:
-    convolution = nn.Conv2d(before, width, 3, stride, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
 def build_hrnet(cfg: CfgNode) -> HRNet:

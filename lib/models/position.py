@@ -15,8 +15,6 @@ def sine_position(grid: tuple[int, int], dim: int) -> Tensor:
     `grid` is (w, h). Rows and columns are counted from 1 and scaled to (0, 2π], as DETR does
     (Carion et al. 2020); frequencies fall from 1 to 1/10000.
     """
-    if dim % 4:
-        raise ValueError(f"a 2D sine position needs a width divisible by 4, not {dim}")
     width, height = grid
     half = dim // 2
     frequency = 10000.0 ** -(2 * (torch.arange(half) // 2) / half)
@@ -42,8 +40,6 @@ class Position(nn.Module):
 
     def __init__(self, kind: str, num_joints: int, grid: tuple[int, int], dim: int) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise ValueError(f"position {kind!r} is not one of {', '.join(KINDS)}")
         self.repeated = kind == "sine-full"
         shape = (1, num_joints + grid[0] * grid[1], dim)
         if kind == "learnable":

@@ -2,14 +2,13 @@
 
 import importlib.util
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.models.spec import PoseNetwork
 from lib.models.timm_backbone import TimmBackbone
@@ -119,36 +118,19 @@ def _check_backbone(
             )
 
 
-_OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
-          "_fc": "classifier"}  # fmt: skip
-_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_OTHER = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
-          "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
-
-
 def _timm_names(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Rename weights of EfficientNet-PyTorch as in timm; others keep their names.
 
-    That codebase counts blocks through; timm counts them in each stage.
+    Both codebases have the same layers in the same order.
     """
-    if "_conv_stem.weight" not in weights:
-        return dict(weights)
     with torch.device("meta"):
-        stages = getattr(timm.create_model(name), "blocks", ())
-    if not all(isinstance(stage, nn.Sequential) for stage in stages):
-        return dict(weights)  # not an EfficientNet
-    blocks = [
-        f"blocks.{stage}.{block}" for stage, s in enumerate(stages) for block in range(len(s))
-    ]
-    renamed = {}
-    for key, value in weights.items():
-        match = re.fullmatch(r"(?:_blocks\.(\d+)\.)?(\w+)\.(\w+)", key)
-        number, layer, kind = match.groups() if match else (None, key, "")
-        if number is None:
-            renamed[f"{_OUTER.get(layer, layer)}.{kind}"] = value
-        elif int(number) < len(blocks):
-            names = _FIRST if number == "0" else _OTHER
-            renamed[f"{blocks[int(number)]}.{names.get(layer, layer)}.{kind}"] = value
-        else:
-            renamed[key] = value
-    return renamed
+        whole = _without_counters(timm.create_model(name).state_dict())
+    own = _without_counters(weights)
+    shapes = [value.shape for value in whole.values()]
+    if "_conv_stem.weight" not in own or [value.shape for value in own.values()] != shapes:
+        return dict(weights)
+    return dict(zip(whole, own.values(), strict=True))
+
+
+def _without_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}

@@ -12,15 +12,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from lib.config.check import Rule, check, config_error, ignored_of
+from lib.models import backbones
 from lib.models.backbone import Backbone
-from lib.models.backbones import (
-    OWN_STRIDE,
-    backbone_keys,
-    build_backbone,
-    check_backbone,
-    check_features,
-    own_backbone,
-)
 from lib.models.hrnet import stage_keys
 from lib.models.spec import ModelSpec, PoseNetwork, check_extra
 from lib.utils.checkpoint import PublishedNames
@@ -60,7 +53,7 @@ def build_simple_baseline(cfg: CfgNode) -> SimpleBaseline:
     """Build the network with EXTRA.NUM_DECONV_FILTERS and NUM_DECONV_KERNELS; HRNet has none."""
     extra = cfg.MODEL.EXTRA
     return SimpleBaseline(
-        backbone=build_backbone(own_backbone(cfg)),
+        backbone=backbones.build_backbone(backbones.own_backbone(cfg)),
         filters=extra.get("NUM_DECONV_FILTERS", ()),
         kernels=extra.get("NUM_DECONV_KERNELS", ()),
         num_joints=cfg.MODEL.NUM_JOINTS,
@@ -94,10 +87,10 @@ def _check_parts(cfg: CfgNode, only: Mapping[str, Any], more: Sequence[str]) -> 
     for name, value in only.items():
         if cfg.MODEL.EXTRA.get(name, value) != value:
             raise config_error(cfg, f"MODEL.EXTRA.{name}", f"must be {value}")
-    cfg = own_backbone(cfg)
-    check_backbone(cfg)
+    cfg = backbones.own_backbone(cfg)
+    backbones.check_backbone(cfg)
     check(cfg, (_HEATMAPS,))
-    check_features(cfg)
+    backbones.check_features(cfg)
 
 
 def _is_upsampled(size: Sequence[int], cfg: CfgNode) -> bool:
@@ -118,9 +111,9 @@ SIMPLE_BASELINE = ModelSpec(
     build=build_simple_baseline,
     check=_check,
     names=PublishedNames(((r"^(conv1|bn1|layer\d)\.", r"backbone.network.model.\1."),)),
-    export_keys=backbone_keys,
+    export_keys=backbones.backbone_keys,
     ignored=(
-        OWN_STRIDE,
+        backbones.OWN_STRIDE,
         *ignored_of(
             """MODEL.HEAD MODEL.FILTER.STRIDES MODEL.FILTER.DIM MODEL.DIM MODEL.PATCH_SIZE
             MODEL.TRANSFORMER_DEPTH MODEL.TRANSFORMER_HEADS MODEL.TRANSFORMER_MLP_RATIO

@@ -2,24 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck as TorchvisionBottleneck
+from torchvision.models.resnet import Bottleneck
 
 from lib.models.backbone import Backbone
-from lib.models.layers import conv_norm
-
-
-class Bottleneck(TorchvisionBottleneck):
-    """torchvision's ResNet bottleneck, whose batch norms are folded in evaluation."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in, h, w] -> [B, 4·planes, h, w]."""
-        if self.downsample is None:
-            identity = x
-        else:
-            identity = conv_norm(self.downsample[0], self.downsample[1], x)
-        x = conv_norm(self.conv1, self.bn1, x).relu_()
-        x = conv_norm(self.conv2, self.bn2, x).relu_()
-        return conv_norm(self.conv3, self.bn3, x).add_(identity).relu_()
 
 
 class Stem(Backbone):
@@ -42,8 +27,8 @@ class Stem(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W], normalised -> [B, 256, H/4, W/4]."""
         x = images.contiguous(memory_format=torch.channels_last)
-        x = conv_norm(self.conv1, self.bn1, x).relu_()
-        x = conv_norm(self.conv2, self.bn2, x).relu_()
+        x = self.bn1(self.conv1(x)).relu_()
+        x = self.bn2(self.conv2(x)).relu_()
         return self.layer1(x)
 
     def init_weights(self) -> None:

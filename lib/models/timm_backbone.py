@@ -36,11 +36,12 @@ class TimmBackbone(Backbone):
         # Of several levels with a stride, as in a plain ViT, the last.
         self._levels = [len(known) - 1 - known[::-1].index(stride) for stride in self.strides]
         self._image_size = image_size
-        self.network = self._create()
         trained = timm.get_pretrained_cfg(name)
+        has_fixed_size = trained is not None and trained.fixed_input_size
+        self._options = {"img_size": image_size[::-1]} if has_fixed_size else {}
+        self.network = self._create()
         if trained is not None:
-            self.mean = cast(Channels3, trained.mean)
-            self.std = cast(Channels3, trained.std)
+            self.mean, self.std = cast(Channels3, trained.mean), cast(Channels3, trained.std)
 
     @property
     def feature_channels(self) -> dict[int, int]:
@@ -99,18 +100,12 @@ class TimmBackbone(Backbone):
         self.load_state_dict({f"network.{k}": v for k, v in trained.state_dict().items()})
 
     def _create(self, **options: Any) -> FeatureGetterNet:
-        size = self._image_size[::-1]
-        fixed = {"img_size": size} if _has_fixed_size(self.name) else {}
-        return _create_network(self.name, out_indices=self._levels, **fixed, **options)
-
-
-def feature_strides(name: str) -> list[int]:
-    """Return the strides of all feature maps of a timm network; UserError if it has none."""
-    return list(_feature_strides(name))
+        return _create_network(self.name, out_indices=self._levels, **self._options, **options)
 
 
 @functools.cache
-def _feature_strides(name: str) -> tuple[int, ...]:
+def feature_strides(name: str) -> tuple[int, ...]:
+    """Return the strides of all feature maps of a timm network; UserError if it has none."""
     try:
         with torch.device("meta"):
             return tuple(_create_network(name).feature_info.reduction())
@@ -121,11 +116,6 @@ def _feature_strides(name: str) -> tuple[int, ...]:
 def _create_network(name: str, **options: Any) -> FeatureGetterNet:
     network = timm.create_model(name, features_only=True, feature_cls="getter", **options)
     return cast(FeatureGetterNet, network)
-
-
-def _has_fixed_size(name: str) -> bool:
-    trained = timm.get_pretrained_cfg(name)
-    return trained is not None and trained.fixed_input_size
 
 
 def _check_names(weights: Mapping[str, Tensor], needed: Mapping[str, Tensor], name: str) -> None:

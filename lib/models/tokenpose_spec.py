@@ -1,7 +1,8 @@
 """How a configuration builds TokenPose: its rules, its parts, its published weights."""
 
+import re
 from collections.abc import Sequence
-from itertools import pairwise, product
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -19,15 +20,8 @@ from lib.config.check import (
     rules_of,
 )
 from lib.dataset import build_skeleton
+from lib.models import backbones
 from lib.models.backbone import Backbone
-from lib.models.backbones import (
-    OWN_STRIDE,
-    backbone_keys,
-    build_backbone,
-    check_backbone,
-    check_features,
-    own_backbone,
-)
 from lib.models.heads import FilterHead, MlpHead
 from lib.models.position import KINDS, Position
 from lib.models.pruning import PRUNERS, prune_modes
@@ -45,10 +39,10 @@ from lib.utils.checkpoint import PublishedNames
 
 def build_tokenpose(cfg: CfgNode) -> TokenPose:
     """Build TokenPose-S, -T, -B or -L: its own backbone, or another, then the transformer."""
-    cfg, parts = own_backbone(cfg), _parts(cfg)
+    cfg, parts = backbones.own_backbone(cfg), _parts(cfg)
     model, sparsity = cfg.MODEL, cfg.MODEL.SPARSITY
     dim, num_joints = model.DIM, model.NUM_JOINTS
-    backbone = build_backbone(cfg, strides=_head_strides(cfg))
+    backbone = backbones.build_backbone(cfg, strides=_head_strides(cfg))
     by_head = not _is_s(cfg) or model.ATTENTION_SCALE == "head"
     width = dim // model.TRANSFORMER_HEADS if by_head else dim
 
@@ -73,7 +67,7 @@ def build_tokenpose(cfg: CfgNode) -> TokenPose:
         head=_head(cfg, backbone, parts * dim),
         num_joints=num_joints,
     )
-    network.published_names = _names_of_parts(parts, model.TRANSFORMER_DEPTH)
+    network.published_names = _names_of_parts(model.TRANSFORMER_DEPTH)
     if model.INIT:
         network.patches.init_weights()
         for part in (network.transformer, network.joint_layers):
@@ -106,12 +100,9 @@ def _head(cfg: CfgNode, backbone: Backbone, dim: int) -> nn.Module:
         hidden = width * height // 8 if default else model.HIDDEN_HEATMAP_DIM
         return MlpHead(dim, hidden, (width, height))
     channels = {stride: backbone.feature_channels[stride] for stride in _head_strides(cfg)}
-    return FilterHead(dim, model.NUM_JOINTS, channels, model.FILTER.DIM, _upsample(cfg))
-
-
-def _upsample(cfg: CfgNode) -> int:
-    """Return how many heatmap cells lie along a side of a cell of the filter head's features."""
-    return cfg.MODEL.FILTER.STRIDES[0] * cfg.MODEL.HEATMAP_SIZE[0] // cfg.MODEL.IMAGE_SIZE[0]
+    # Heatmap cells along a side of a cell of the finest features
+    upsample = min(channels) * width // model.IMAGE_SIZE[0]
+    return FilterHead(dim, model.NUM_JOINTS, channels, model.FILTER.DIM, upsample)
 
 
 def _joint_layers(cfg: CfgNode, blocks: list[Block]) -> nn.Module:
@@ -123,7 +114,7 @@ def _joint_layers(cfg: CfgNode, blocks: list[Block]) -> nn.Module:
 
 def patch_grid(cfg: CfgNode) -> tuple[int, int]:
     """Return how many patches, and so visual tokens, lie along (width, height)."""
-    cfg = own_backbone(cfg)
+    cfg = backbones.own_backbone(cfg)
     stride = cfg.MODEL.BACKBONE_STRIDE
     (width, height), patch = cfg.MODEL.IMAGE_SIZE, cfg.MODEL.PATCH_SIZE
     return width // stride // patch[0], height // stride // patch[1]
@@ -148,16 +139,16 @@ def _filter_fits(size: Sequence[int], cfg: CfgNode) -> bool:
 
 def check_tokenpose(cfg: CfgNode) -> None:
     """Raise UserError at the first key with a value that TokenPose cannot have."""
-    cfg = own_backbone(cfg)
+    cfg = backbones.own_backbone(cfg)
     # Published files of all have the stages of HRNet.
     check_extra(cfg, "STAGE2", "STAGE3", "STAGE4", "FINAL_CONV_KERNEL")
     check(cfg, (one_of("MODEL.HEAD", "mlp", "filter"),))
-    check_backbone(cfg, strides=_head_strides(cfg))
+    backbones.check_backbone(cfg, strides=_head_strides(cfg))
     if cfg.MODEL.HEAD == "filter":
         check(cfg, FILTER_RULES)
     check_name(cfg, "MODEL.SPARSITY.PRUNE", prune_modes())
     check(cfg, RULES)
-    check_features(cfg, strides=_head_strides(cfg))
+    backbones.check_features(cfg, strides=_head_strides(cfg))
 
 
 FILTER_RULES: tuple[Rule, ...] = (
@@ -193,11 +184,7 @@ RULES: tuple[Rule, ...] = (
         lambda ratio, cfg: ratio > 0 and round(ratio * cfg.MODEL.DIM) >= 1,
     ),
     Rule("MODEL.DROP_PATH", "be 0 or more and less than 1", lambda share, cfg: 0 <= share < 1),
-    Rule(
-        "MODEL.PATCH_SIZE",
-        "be [width, height], both 1 or more",
-        lambda size, cfg: is_size(size),
-    ),
+    Rule("MODEL.PATCH_SIZE", "be [width, height], both 1 or more", lambda size, cfg: is_size(size)),
     Rule(
         "MODEL.IMAGE_SIZE",
         "be divisible by {cfg.MODEL.BACKBONE_STRIDE}, the stride of the backbone",
@@ -250,7 +237,7 @@ RULES: tuple[Rule, ...] = (
 
 def _export_keys(cfg: CfgNode) -> tuple[str, ...]:
     keys: tuple[str, ...] = (
-        *backbone_keys(cfg), "MODEL.PATCH_SIZE", "MODEL.DIM",
+        *backbones.backbone_keys(cfg), "MODEL.PATCH_SIZE", "MODEL.DIM",
         "MODEL.TRANSFORMER_DEPTH", "MODEL.TRANSFORMER_HEADS", "MODEL.TRANSFORMER_MLP_RATIO",
         "MODEL.ATTENTION_SCALE", "MODEL.POS_EMBEDDING_TYPE", "MODEL.HEAD", "MODEL.SPARSITY.PRUNE",
         "MODEL.SPARSITY.JOINT_DEPTH", "MODEL.SPARSITY.JOINT_HOPS",
@@ -287,17 +274,14 @@ TOKENPOSE_NAMES = PublishedNames(
 )
 
 
-def _names_of_parts(parts: int, depth: int) -> PublishedNames:
-    """Return the names `transformer1` to `transformer3` of TokenPose-L's parts."""
-    layers = product(range(parts), range(depth))
+def _names_of_parts(depth: int) -> PublishedNames:
+    """Return the names of TokenPose-L's parts, `transformer1` to `transformer3` of `depth`."""
+
+    def counted_through(match: re.Match[str]) -> str:
+        return f"transformer.layers.{(int(match[1]) - 1) * depth + int(match[2])}."
+
     return PublishedNames(
-        tuple(
-            (
-                rf"^(transformer\.)?transformer{part + 1}\.layers\.{layer}\.",
-                f"transformer.layers.{part * depth + layer}.",
-            )
-            for part, layer in layers
-        )
+        ((r"^(?:transformer\.)?transformer(\d)\.layers\.(\d+)\.", counted_through),)
     )
 
 
@@ -312,7 +296,7 @@ TOKENPOSE = ModelSpec(
             MODEL.MULTI_DIM""",
             "TokenPose has no such part",
         ),
-        OWN_STRIDE,
+        backbones.OWN_STRIDE,
         Ignored("MODEL.BASE_CHANNEL", "the backbone has its channels; HRNet, those of its STAGEs"),
         Ignored(
             "MODEL.ATTENTION_SCALE",

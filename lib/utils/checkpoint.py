@@ -6,7 +6,7 @@ import pickle
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class PublishedNames:
     names, after renaming, that the network does not need.
     """
 
-    rename: tuple[tuple[str, str], ...] = ()
+    rename: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = ()
     ignored: str = r"(?!)"  # nothing
 
     def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@ from yacs.config import CfgNode
 from lib.config import get_cfg
 from lib.dataset.skeleton import MPII
 from lib.models import build_model
-from lib.models.layers import conv_norm
 from lib.models.position import sine_position
 from lib.models.pruning import Stage, prune_modes
 from lib.models.tokenpose import JointLayers, PatchEmbedding
@@ -204,17 +203,6 @@ def test_the_fused_kernel_equals_the_plain_formula() -> None:
     torch.testing.assert_close(
         attention(tokens, bias)[0], attention(tokens, bias, num_weight_rows=20)[0]
     )
-
-
-def test_folded_batch_norm_gives_the_same() -> None:
-    torch.manual_seed(0)
-    conv, norm = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
-    norm(torch.randn(4, 8, 5, 5) * 3 + 1)
-    nn.init.uniform_(norm.weight)
-    nn.init.uniform_(norm.bias)
-    norm.eval()
-    x = torch.randn(2, 3, 9, 11)
-    torch.testing.assert_close(conv_norm(conv, norm, x), norm(conv(x)), rtol=1e-5, atol=1e-6)
 
 
 def test_patches_are_flattened_row_by_row_with_channels_last(small_cfg: MakeCfg) -> None:

@@ -21,7 +21,7 @@ from lib.analysis.benchmark.measure import (
     peak_memory,
 )
 from lib.config.check import RUNTIMES
-from lib.core.trainer import build_train_state
+from lib.core.engine import build_train_state
 from lib.dataset import build_skeleton
 from lib.inference.runtimes import TYPES, build_runner
 from lib.models import PoseNetwork, build_model, model_spec

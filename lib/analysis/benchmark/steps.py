@@ -9,7 +9,7 @@ import torch
 from yacs.config import CfgNode
 
 from lib.analysis.benchmark.measure import synchronize
-from lib.core.trainer import build_train_state
+from lib.core.engine import build_train_state
 from lib.dataset import build_dataset, build_train_loader
 from lib.models import build_model
 from lib.utils.distributed import Distributed
