@@ -44,14 +44,12 @@ def main() -> None:
         path = Path(arguments.out or weights.with_name(name))
         images = arguments.images
         crops, source = crops_of_images(cfg, images) if images else crops_of_set(cfg)
-        finish = (
-            quantization(
+        finish = None
+        if arguments.int8:
+            finish = quantization(
                 cfg, session.distributed, arguments.format, crops if images else None,
                 people=arguments.calibration, max_loss=arguments.max_loss,
-            )
-            if arguments.int8
-            else None
-        )  # fmt: skip
+            )  # fmt: skip
         check = export(
             cfg, weights, path, crops, file_format=arguments.format, decode=arguments.decode,
             finish=finish,

@@ -24,17 +24,14 @@ MAX_WORST = 500  # people; JPEG holds images of up to 65,535 pixels a side
 def main() -> None:
     """Draw what can be drawn, and print what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER",
-        help="default: the run's folder or, for several runs, the deepest folder that holds all",
-    )  # fmt: skip
-    parser.add_argument(
-        "--worst", type=positive, metavar="N",
-        help="also draw the N test people with the largest mean errors to worst.jpg, and list them",
-    )  # fmt: skip
-    parser.add_argument("--format", choices=("png", "pdf"), default="png", help="default: png")
-    parser.add_argument("--dataDir", dest="data_dir", metavar="DIR", help="replaces DATA_DIR")
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    add("--out", type=Path, metavar="FOLDER",
+        help="default: the run's folder, or the deepest one that holds all runs")  # fmt: skip
+    add("--worst", type=positive, metavar="N",
+        help="list, and draw to worst.jpg, N test people with the largest error")  # fmt: skip
+    add("--format", choices=("png", "pdf"), default="png", help="default: png")
+    add("--dataDir", dest="data_dir", metavar="DIR", help="replaces DATA_DIR")
     arguments = parser.parse_args()
     if arguments.worst and (len(arguments.runs) > 1 or arguments.worst > MAX_WORST):
         parser.error(f"--worst is for one run, and for at most {MAX_WORST} people")

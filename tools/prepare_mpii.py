@@ -13,12 +13,9 @@ def main() -> None:
         "Without --valid the validation split is our own: it shares no video with train, but its "
         "scores do not compare with published ones."
     )
-    parser.add_argument(
-        "--separate-images",
-        action="store_true",
-        help="exclude training people who share an image with a person of valid, "
-        "as the published train.json does",
-    )
+    parser.add_argument("--separate-images", action="store_true",
+        help="exclude training people who share an image with a person of valid, as the published "
+        "train.json does")  # fmt: skip
     prepare(**vars(parser.parse_args()), read=read_release, log=print)
 
 

@@ -42,11 +42,10 @@ def quantization(
     """
     if file_format == "openvino":
         import_nncf()
-    measure = (
-        _compare_scores(cfg, distributed, 0.5 if max_loss is None else max_loss)
-        if crops is None
-        else _compare_joints(cfg, crops, 5.0 if max_loss is None else max_loss)
-    )
+    if crops is None:
+        measure = _compare_scores(cfg, distributed, 0.5 if max_loss is None else max_loss)
+    else:
+        measure = _compare_joints(cfg, crops, 5.0 if max_loss is None else max_loss)
     train = cfg.clone()
     train.defrost()
     train.DATASET.TEST_SET = cfg.DATASET.TRAIN_SET  # as in a test: not augmented

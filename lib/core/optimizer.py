@@ -2,7 +2,7 @@
 
 import bisect
 import math
-from typing import Any, cast
+from typing import Any
 
 from torch import nn, optim
 from yacs.config import CfgNode
@@ -34,9 +34,10 @@ def _split_backbone(
     groups: list[dict[str, Any]], model: PoseNetwork, lr: float
 ) -> list[dict[str, Any]]:
     """Split parameter groups; those of the backbone, the last ones, get the learning rate `lr`."""
-    if not isinstance(getattr(model, "backbone", None), nn.Module):
+    module = getattr(model, "backbone", None)
+    if not isinstance(module, nn.Module):
         raise UserError("TRAIN.BACKBONE_LR: this network has no backbone; remove the key")
-    backbone = set(cast(nn.Module, model.backbone).parameters())
+    backbone = set(module.parameters())
     others, own = [], []
     for group in groups:
         weights = group["params"]

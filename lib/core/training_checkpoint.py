@@ -63,10 +63,7 @@ def candidates(path: Path) -> list[Path]:
 
 
 def read(paths: Sequence[Path]) -> tuple[Path, Entries]:
-    """Read the first undamaged checkpoint; a damaged one is logged.
-
-    UserError if all are damaged or are no training checkpoints.
-    """
+    """Read the first undamaged training checkpoint, log the damaged; UserError if all are."""
     *newer, last = paths
     for path in newer:
         try:
@@ -77,10 +74,7 @@ def read(paths: Sequence[Path]) -> tuple[Path, Entries]:
 
 
 def changed_keys(path: Path, dump: str) -> list[str]:
-    """Return the keys that matter and differ between a checkpoint and a dumped configuration.
-
-    UserError if the file is damaged or is no training checkpoint.
-    """
+    """Return the keys that matter and differ from a dumped configuration; UserError if damaged."""
     content = _read(path)
     with as_user_error(f"{path} is not a whole training checkpoint"):
         return _changed_keys(content["provenance"]["config"], dump, path)

@@ -4,10 +4,10 @@ Sun et al., "Deep High-Resolution Representation Learning for Human Pose Estimat
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from timm.models.hrnet import HighResolutionModule, HighResolutionNet, block_types_dict
-from torch import Tensor, nn
+from timm.models.hrnet import HighResolutionNet, block_types_dict
+from torch import Tensor
 from yacs.config import CfgNode
 
 from lib.config.check import config_error
@@ -15,13 +15,7 @@ from lib.models.stem import Stem
 from lib.utils.errors import UserError
 
 
-class HRNetStage(NamedTuple):
-    """A stage of HRNet, in the words of its YAML files; the lists are by branch."""
-
-    NUM_MODULES: int
-    BLOCK: str
-    NUM_BLOCKS: Sequence[int]
-    NUM_CHANNELS: Sequence[int]
+_COUNTS = ("NUM_MODULES", "NUM_BLOCKS", "NUM_CHANNELS")  # keys of a stage in YAML files
 
 
 class HRNet(Stem):
@@ -30,26 +24,19 @@ class HRNet(Stem):
     Their modules are timm's, their names the published ones. The last gives only its first branch.
     """
 
-    def __init__(self, stages: Sequence[HRNetStage]) -> None:
+    def __init__(self, stages: Sequence[dict[str, Any]]) -> None:
+        """`stages` in the words of timm's configurations of HRNet."""
         super().__init__()
         self.last = len(stages) + 1  # stages are counted from 2; the first is the stem's layer
         before = [self.channels]
-        make_transition: Any = HighResolutionNet._make_transition_layer  # reads nothing of self
+        parts: Any = HighResolutionNet  # these methods of it read nothing of `self`
         for number, stage in enumerate(stages, 2):
-            block: Any = block_types_dict[stage.BLOCK]
-            widths = [block.expansion * channels for channels in stage.NUM_CHANNELS]
-            transition = make_transition(self, before, widths)
+            expansion = block_types_dict[stage["block_type"]].expansion
+            widths = [expansion * channels for channels in stage["num_channels"]]
+            transition = parts._make_transition_layer(self, before, widths)
+            modules, before = parts._make_stage(self, stage, widths, number < self.last)
             self.add_module(f"transition{number - 1}", transition)
-            modules = [
-                HighResolutionModule(
-                    len(widths), block, tuple(stage.NUM_BLOCKS), [*widths],
-                    tuple(stage.NUM_CHANNELS), "SUM",
-                    multi_scale_output=number < self.last or index < stage.NUM_MODULES,
-                )
-                for index in range(1, stage.NUM_MODULES + 1)
-            ]  # fmt: skip
-            self.add_module(f"stage{number}", nn.Sequential(*modules))
-            before = widths
+            self.add_module(f"stage{number}", modules)
         self.channels = before[0]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,8 +53,13 @@ class HRNet(Stem):
 
 def build_hrnet(cfg: CfgNode) -> HRNet:
     """Build HRNet with the stages of MODEL.EXTRA: STAGE2 to STAGE4; TokenPose ends with STAGE3."""
-    stages = [cfg.MODEL.EXTRA[key] for key in stage_keys(cfg)]
-    return HRNet([HRNetStage(*(stage[name] for name in HRNetStage._fields)) for stage in stages])
+    stages = []
+    for branches, key in enumerate(stage_keys(cfg), 2):
+        stage = cfg.MODEL.EXTRA[key]
+        counts = {name.lower(): stage[name] for name in _COUNTS}
+        kinds = {"num_branches": branches, "block_type": stage["BLOCK"], "fuse_method": "SUM"}
+        stages.append(counts | kinds)
+    return HRNet(stages)
 
 
 def stage_keys(cfg: CfgNode) -> list[str]:
@@ -90,12 +82,12 @@ def check_hrnet(cfg: CfgNode) -> None:
 
 
 def _is_stage(stage: dict[str, Any], branches: int) -> bool:
-    counts = {"NUM_MODULES": 0, "NUM_BLOCKS": branches, "NUM_CHANNELS": branches}
+    counts = dict(zip(_COUNTS, (0, branches, branches), strict=True))
     only: dict[str, list[Any]] = {
         "NUM_BRANCHES": [branches], "FUSE_METHOD": ["SUM"], "BLOCK": [*block_types_dict],
     }  # fmt: skip
     return (
-        {*HRNetStage._fields} <= stage.keys() <= {*only, *counts}
+        {*counts, "BLOCK"} <= stage.keys() <= {*only, *counts}
         and all(value in only.get(name, [value]) for name, value in stage.items())
         and all(_are_counts(stage[name], length) for name, length in counts.items())
     )

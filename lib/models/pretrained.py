@@ -12,7 +12,13 @@ from torch import Tensor
 
 from lib.models.spec import PoseNetwork
 from lib.models.timm_backbone import TimmBackbone
-from lib.utils.checkpoint import by_names, is_of_layers, load_pretrained, read_weights
+from lib.utils.checkpoint import (
+    by_names,
+    is_of_layers,
+    load_pretrained,
+    read_weights,
+    without_counters,
+)
 from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -106,8 +112,8 @@ def _check_backbone(
     """
     theirs = by_names(network, weights)
     is_whole = "*" in layers and isinstance(getattr(network, "backbone", None), TimmBackbone)
-    for name, value in network.state_dict().items():
-        if not name.startswith("backbone.") or name.endswith("num_batches_tracked"):
+    for name, value in without_counters(network.state_dict()).items():
+        if not name.startswith("backbone."):
             continue
         other = theirs.get(name)
         is_wrong = is_whole if other is None else other.shape != value.shape
@@ -119,18 +125,11 @@ def _check_backbone(
 
 
 def _timm_names(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Rename weights of EfficientNet-PyTorch as in timm; others keep their names.
-
-    Both codebases have the same layers in the same order.
-    """
+    """Rename weights of EfficientNet-PyTorch as in timm, which has the same layers in order."""
     with torch.device("meta"):
-        whole = _without_counters(timm.create_model(name).state_dict())
-    own = _without_counters(weights)
+        whole = without_counters(timm.create_model(name).state_dict())
+    own = without_counters(weights)
     shapes = [value.shape for value in whole.values()]
     if "_conv_stem.weight" not in own or [value.shape for value in own.values()] != shapes:
         return dict(weights)
     return dict(zip(whole, own.values(), strict=True))
-
-
-def _without_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}

@@ -141,10 +141,7 @@ class Stage:
         return self.attention_bias[:, 0, self.num_joints :, self.num_joints :] == 0
 
     def alive_tokens(self, count: int) -> Tensor:
-        """Which of the `count` visual tokens are alive, bool [B, count].
-
-        With a mask these are the tokens that at least one row still attends to.
-        """
+        """Which visual tokens are left or, with a mask, attended to by any, bool [B, count]."""
         if self.connections is not None:
             return self.connections.any(dim=1)
         visual = self.token_indices[:, self.num_joints :] - self.num_joints

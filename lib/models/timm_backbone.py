@@ -80,10 +80,7 @@ class TimmBackbone(Backbone):
         return [w for w, gradient in zip(weights, gradients, strict=True) if gradient is not None]
 
     def load_trained(self, weights: Mapping[str, Tensor] | None = None) -> None:
-        """Load weights by timm's names; None downloads those that timm has for the network.
-
-        UserError if they cannot be downloaded or are not of this network.
-        """
+        """Load weights by timm's names, None: timm's own; UserError if they do not come or fit."""
         overlay = None
         hint = "download failed, or there are none; offline, name a file or an installed package"
         if weights is not None:

@@ -80,10 +80,15 @@ class SparseTransformer(nn.Module):
         indices = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[0], -1)
         position: Tensor = self.position.table
         bias: Tensor | None = None
-        *blocks, last_block = cast(list[Block], list(self.blocks))
+        blocks = cast(list[Block], list(self.blocks))
         tokens = tokens + position
         for layer, block in enumerate(blocks):
-            tokens = self._between(layer, tokens, position, num_joints, earlier)
+            if layer % self.part_depth:
+                tokens = tokens + position if self.position.repeated else tokens
+            elif layer and earlier is not None:  # another part begins
+                earlier.append(tokens[:, :num_joints])
+            if block is blocks[-1]:
+                break
             if self.pruner is None or layer not in self.prune_layers:
                 tokens = block(tokens, bias)
                 continue
@@ -101,23 +106,7 @@ class SparseTransformer(nn.Module):
             tokens = block.add_mlp(tokens)
             if stages is not None:
                 stages.append(Stage(layer, num_joints, indices, bias))
-        tokens = self._between(len(blocks), tokens, position, num_joints, earlier)
-        return last_block(tokens, num_queries=num_joints)  # rows of keypoints are never masked
-
-    def _between(
-        self,
-        layer: int,
-        tokens: Tensor,
-        position: Tensor,
-        num_joints: int,
-        earlier: list[Tensor] | None,
-    ) -> Tensor:
-        """Add the position before a layer, or, between parts, keep the keypoint tokens."""
-        if layer % self.part_depth:
-            return tokens + position if self.position.repeated else tokens
-        if layer and earlier is not None:
-            earlier.append(tokens[:, :num_joints])
-        return tokens
+        return blocks[-1](tokens, num_queries=num_joints)  # rows of keypoints are never masked
 
 
 class JointLayers(nn.ModuleList):

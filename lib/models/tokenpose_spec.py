@@ -14,6 +14,7 @@ from lib.config.check import (
     check,
     check_name,
     ignored_of,
+    ignored_unless,
     is_increasing,
     is_size,
     one_of,
@@ -303,14 +304,8 @@ TOKENPOSE = ModelSpec(
             "TokenPose-T, -B and -L scale by a head's width",
             lambda cfg: not _is_s(cfg),
         ),
-        *ignored_of(
-            "MODEL.FILTER.STRIDES MODEL.FILTER.DIM",
-            "MODEL.HEAD is not filter",
-            lambda cfg: cfg.MODEL.HEAD != "filter",
-        ),
-        Ignored(
-            "MODEL.HIDDEN_HEATMAP_DIM", "MODEL.HEAD is not mlp", lambda cfg: cfg.MODEL.HEAD != "mlp"
-        ),
+        *ignored_unless("MODEL.FILTER.STRIDES MODEL.FILTER.DIM", "MODEL.HEAD", "filter"),
+        *ignored_unless("MODEL.HIDDEN_HEATMAP_DIM", "MODEL.HEAD", "mlp"),
         *ignored_of(
             "MODEL.SPARSITY.PRUNE_LAYERS MODEL.SPARSITY.KEEP_RATIO",
             "MODEL.SPARSITY.PRUNE is none",

@@ -32,10 +32,7 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
 
 
 def release_parser(description: str, mat: str, out: str) -> argparse.ArgumentParser:
-    """Build a parser of the arguments of `lib.dataset.release.prepare.prepare`.
-
-    `mat` and `out` are examples of these two, for the help.
-    """
+    """Build a parser of the arguments of `prepare`; `mat` and `out` are examples for the help."""
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--mat", type=Path, required=True, help=f"annotation file of the release, {mat}")

@@ -75,7 +75,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     or a whole training checkpoint, as `.pth` or `.safetensors`. UserError if the file cannot be
     read or a weight of the network is missing or has another shape; the model is then unchanged.
     """
-    needed, stored = _needed_weights(model), read_weights(path)
+    needed, stored = without_counters(model.state_dict()), read_weights(path)
     weights = by_names(model, stored)
     computed = dict(model.named_buffers())  # a sine position, for one
     extra = [name for name in weights if name not in needed and name not in computed]
@@ -109,7 +109,7 @@ def load_pretrained(model: nn.Module, path: str | Path, layers: Sequence[str] = 
     `layers` names the backbone's layers or the network's modules to load (`conv1`, `layer1`,
     `transformer`); `*` loads all. UserError if the file cannot be read or nothing fits.
     """
-    needed = _needed_weights(model)
+    needed = without_counters(model.state_dict())
     fitting = {
         name: value
         for name, value in by_names(model, read_weights(path)).items()
@@ -126,9 +126,9 @@ def is_of_layers(name: str, layers: Sequence[str]) -> bool:
     return "*" in layers or any(module in layers for module in name.split(".")[:4])
 
 
-def _needed_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return all weights of the network, including batch norm's statistics, not its counters."""
-    return {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+def without_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return all weights, including batch norm's statistics, but not its counters."""
+    return {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}
 
 
 def by_names(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -183,14 +183,9 @@ def _is_weights(content: Mapping[Any, Any]) -> bool:
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Read a `.pth` or `.safetensors` file without running any code in it.
-
-    UserError if it cannot be read.
-    """
-    try:
+    """Read a `.pth` or `.safetensors` file without running code in it; UserError if damaged."""
+    with as_user_error(f"{path}: cannot read the checkpoint"):
         data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the checkpoint ({error.strerror})") from None
     try:
         if Path(path).suffix == ".safetensors":
             if SHA256_KEY.encode() in data and seal(data) != data:
@@ -218,10 +213,7 @@ def _check_sums(data: bytes) -> None:
 
 
 def save_checkpoint(content: Any, path: str | Path, keep_previous: bool = False) -> None:
-    """Write a `.pth` file atomically; `keep_previous` as of `atomic_write`.
-
-    UserError if it cannot be written.
-    """
+    """Write a `.pth` file by `atomic_write`; UserError if it cannot be written."""
     memory = io.BytesIO()
     torch.save(content, memory)
     with atomic_write(path, keep_previous) as temporary:
@@ -237,10 +229,7 @@ def save_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
 def save_safetensors(
     weights: Mapping[str, Tensor], path: str | Path, dtype: torch.dtype | None = None
 ) -> None:
-    """Write a `.safetensors` file atomically; weights other than counters become `dtype`, if given.
-
-    UserError if it cannot be written.
-    """
+    """Write a `.safetensors` file by `atomic_write`; all but counters become `dtype`, if given."""
     metadata = {"format": "pt", SHA256_KEY: BLANK_SHA256}
     write_bytes(Path(path), seal(safetensors.torch.save(_on_cpu(weights, dtype), metadata)))
 

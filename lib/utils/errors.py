@@ -17,10 +17,7 @@ class UserError(Exception):
 
 @contextmanager
 def as_user_error(text: str) -> Iterator[None]:
-    """Raise any error as a UserError `text (reason)`.
-
-    For readers of damaged or hostile files, which can fail with nearly any type.
-    """
+    """Raise any error, such as of reading a damaged file, as a UserError `text (reason)`."""
     try:
         yield
     except UserError:

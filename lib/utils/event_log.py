@@ -8,7 +8,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from lib.utils.errors import UserError
+from lib.utils.errors import as_user_error
 
 
 class EventLog:
@@ -21,13 +21,11 @@ class EventLog:
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
-        self.folder = folder
-        try:
+        self._problem = f"cannot write logs in {folder}"
+        with as_user_error(self._problem):
             folder.mkdir(parents=True, exist_ok=True)
             number = sum(1 for _ in folder.glob("events.*"))  # names have a resolution of seconds
             self._file = EventsWriter(str(folder / "events"), f".{number:04d}")
-        except OSError as error:
-            raise self._write_error(error) from error
         self._write(Event(session_log=SessionLog(status=SessionLog.START), step=step))
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
@@ -37,11 +35,6 @@ class EventLog:
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
-        try:
+        with as_user_error(self._problem):
             self._file.write_event(event)
             self._file.flush()
-        except OSError as error:
-            raise self._write_error(error) from error
-
-    def _write_error(self, error: OSError) -> UserError:
-        return UserError(f"cannot write logs in {self.folder}: {error.strerror or error}")

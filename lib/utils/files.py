@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lib.utils.errors import UserError
-from lib.utils.text import shorten
+from lib.utils.errors import UserError, as_user_error
 
 SHA256_KEY, BLANK_SHA256 = "content_sha256", "0" * 64  # in the metadata of a file to `seal`
 _SEAL = re.compile(rb"content_sha256.{1,12}?([0-9a-f]{64})", re.DOTALL)
@@ -79,12 +78,8 @@ def seal(data: bytes, *others: bytes) -> bytes:
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; UserError, one line, if it is missing or damaged."""
-    try:
+    with as_user_error(f"{path}: cannot be read as JSON"):
         return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not valid JSON ({shorten(str(error))})") from error
 
 
 def previous_of(path: str | Path) -> Path:

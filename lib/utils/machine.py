@@ -58,10 +58,8 @@ def warn_if_slow(device: torch.device, precision: str) -> None:
 
 def processor() -> str:
     """Return the processor's name and instruction sets; the latter on Linux only."""
-    lines = _CPUINFO.read_text().splitlines() if _CPUINFO.exists() else []
-    fields = {
-        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
-    }
+    text = _CPUINFO.read_text() if _CPUINFO.exists() else ""
+    fields = dict(re.findall(r"(?m)^(model name|flags|Features)[ \t]*: *(.*)$", text))
     name = fields.get("model name") or platform.processor() or platform.machine()
     flags = set(fields.get("flags", fields.get("Features", "")).split())
     known = ", ".join(name for name, signs in _INSTRUCTIONS.items() if flags & signs)

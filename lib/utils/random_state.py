@@ -33,10 +33,7 @@ def random_states(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
-    """Restore what `random_states` returned.
-
-    KeyError, TypeError, ValueError or RuntimeError if `states` is something else.
-    """
+    """Restore what `random_states` returned; an error of nearly any type if it is damaged."""
     torch.set_rng_state(states["torch"])
     np.random.set_state(states["numpy"])  # noqa: NPY002
     random.setstate(states["python"])
