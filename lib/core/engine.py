@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +12,7 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn, optim
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
@@ -19,7 +20,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from yacs.config import CfgNode
 
 from lib.core.loss import build_loss
-from lib.core.nonfinite import first_bad_layer
 from lib.core.optimizer import build_optimizer, build_scheduler
 from lib.dataset import Skeleton
 from lib.dataset.heatmap import encode
@@ -212,7 +212,7 @@ class TrainState:
                 for images in batch["image"].split(self.micro_batch):
                     model(images)
 
-        layer = first_bad_layer(self.network, forward)
+        layer = _first_bad_layer(self.network, forward)
         where = f"first in {layer}" if layer else "in the loss alone"
         return NotFiniteError(f"the loss is {loss.item()}, {where},", samples)
 
@@ -287,6 +287,32 @@ def train_epoch(
                     bar.set_postfix_str(line)
                     log.info("%s step %d/%d: %s", title, progress.step, steps, line)
             yield result
+
+
+@torch.no_grad()
+def _first_bad_layer(model: nn.Module, run: Callable[[], object]) -> str:
+    """Name the first layer whose output is not finite while `run` runs the model; "" if none.
+
+    Synchronised batch norm is in evaluation mode meanwhile, since other processes do not take part.
+    """
+    layers = {layer: name for name, layer in model.named_modules() if not list(layer.children())}
+    bad: list[str] = []
+
+    def hook(module: nn.Module, inputs: object, output: object) -> None:
+        if module in layers and isinstance(output, Tensor) and not output.isfinite().all():
+            bad.append(layers[module])
+
+    norms = [layer for layer in layers if isinstance(layer, nn.SyncBatchNorm) and layer.training]
+    handle = register_module_forward_hook(hook)
+    try:
+        for norm in norms:
+            norm.eval()
+        run()
+    finally:
+        handle.remove()
+        for norm in norms:
+            norm.train()
+    return bad[0] if bad else ""
 
 
 def _norms(model: nn.Module) -> Iterator[BatchNorm]:

@@ -15,13 +15,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from lib.core import training_checkpoint
-from lib.core.engine import (
-    NotFiniteError,
-    Progress,
-    StepResult,
-    build_train_state,
-    train_epoch,
-)
+from lib.core.engine import NotFiniteError, Progress, StepResult, build_train_state, train_epoch
 from lib.core.provenance import provenance
 from lib.core.results import trained_files, write_json
 from lib.core.tester import Tester

@@ -13,10 +13,7 @@ from lib.models.transformer import Linear
 
 
 class MlpHead(nn.Sequential):
-    """TokenPose's head: each token to all cells of its heatmap.
-
-    LayerNorm and linear layer, dim -> cells; through `hidden` where dim ≤ hidden/2.
-    """
+    """TokenPose's head: LayerNorm, Linear(dim -> cells); through `hidden` where dim ≤ hidden/2."""
 
     def __init__(self, dim: int, hidden: int, heatmap_size: tuple[int, int]) -> None:
         cells = math.prod(heatmap_size)

@@ -14,7 +14,6 @@ from lib.config.check import config_error
 from lib.models.stem import Stem
 from lib.utils.errors import UserError
 
-
 _COUNTS = ("NUM_MODULES", "NUM_BLOCKS", "NUM_CHANNELS")  # keys of a stage in YAML files
 
 
@@ -31,8 +30,8 @@ class HRNet(Stem):
         before = [self.channels]
         parts: Any = HighResolutionNet  # these methods of it read nothing of `self`
         for number, stage in enumerate(stages, 2):
-            expansion = block_types_dict[stage["block_type"]].expansion
-            widths = [expansion * channels for channels in stage["num_channels"]]
+            block: Any = block_types_dict[stage["block_type"]]
+            widths = [block.expansion * channels for channels in stage["num_channels"]]
             transition = parts._make_transition_layer(self, before, widths)
             modules, before = parts._make_stage(self, stage, widths, number < self.last)
             self.add_module(f"transition{number - 1}", transition)

@@ -76,10 +76,6 @@ def _check(cfg: CfgNode) -> None:
     _check_parts(cfg, only, ("NUM_DECONV_FILTERS", "NUM_DECONV_KERNELS", "NUM_LAYERS"))
 
 
-def _check_hrnet(cfg: CfgNode) -> None:
-    _check_parts(cfg, {}, stage_keys(cfg))
-
-
 def _check_parts(cfg: CfgNode, only: Mapping[str, Any], more: Sequence[str]) -> None:
     """Check MODEL.EXTRA, of which `only` gives the single values, and the sizes of the parts."""
     only = {"FINAL_CONV_KERNEL": 1, **only}
@@ -129,6 +125,6 @@ SIMPLE_BASELINE = ModelSpec(
 
 POSE_HRNET = replace(
     SIMPLE_BASELINE,
-    check=_check_hrnet,
+    check=lambda cfg: _check_parts(cfg, {}, stage_keys(cfg)),
     names=PublishedNames(((r"^(conv|bn|layer|transition|stage)(\d)", r"backbone.\1\2"),)),
 )

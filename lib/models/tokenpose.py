@@ -151,10 +151,7 @@ class TokenPose(PoseNetwork):
         trunc_normal_(self.keypoint_tokens, std=0.02)
 
     def forward(self, images: Tensor, stages: list[Stage] | None = None) -> Tensor:
-        """Images [B, 3, H, W], normalised with `mean` and `std` -> heatmaps [B, J, h, w].
-
-        If `stages` is a list, each pruning stage is appended to it.
-        """
+        """Normalised images [B, 3, H, W] -> heatmaps [B, J, h, w]; `stages` gets what is pruned."""
         features = self.backbone.features(images)
         visual = self.patches(features[self.backbone.stride])
         # Without its axis of size 1, whose stride in the gradient of a batch of 1 DDP warns of.

@@ -14,10 +14,8 @@ from lib.utils.errors import as_user_error
 class EventLog:
     """A new event file in a folder; an entry is in the file when the call returns.
 
-    TensorBoard hides what older files of the folder have from `step` on.
-
-    tensorboardX's SummaryWriter writes from a thread: a killed run loses entries, and a full disk
-    blocks it forever. Here a full disk is a UserError.
+    TensorBoard hides what older files of the folder have from `step` on. tensorboardX's own writer
+    is a thread: a killed run loses entries, and a full disk, here a UserError, blocks it forever.
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:

@@ -22,10 +22,7 @@ _INSTRUCTIONS = {
 
 
 def tune() -> None:
-    """Make glibc keep the memory of freed tensors for the next step; safe everywhere.
-
-    By default it returns large buffers to the kernel, and every step pays page faults for them.
-    """
+    """Make glibc keep freed tensors' memory, whose page faults every step pays; safe everywhere."""
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
@@ -59,7 +56,8 @@ def warn_if_slow(device: torch.device, precision: str) -> None:
 def processor() -> str:
     """Return the processor's name and instruction sets; the latter on Linux only."""
     text = _CPUINFO.read_text() if _CPUINFO.exists() else ""
-    fields = dict(re.findall(r"(?m)^(model name|flags|Features)[ \t]*: *(.*)$", text))
+    lines = re.findall(r"(?m)^(model name|flags|Features)[ \t]*: *(.*)$", text)
+    fields: dict[str, str] = dict(lines)
     name = fields.get("model name") or platform.processor() or platform.machine()
     flags = set(fields.get("flags", fields.get("Features", "")).split())
     known = ", ".join(name for name, signs in _INSTRUCTIONS.items() if flags & signs)

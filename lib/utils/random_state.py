@@ -1,7 +1,4 @@
-"""The states of the global random generators, so that a run can resume exactly.
-
-Nothing here uses NumPy's and Python's, but a user's network may.
-"""
+"""The global random generators, NumPy's and Python's too, which a user's network may use."""
 
 import random
 from typing import Any

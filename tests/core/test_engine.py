@@ -11,13 +11,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from lib.core.engine import (
-    NotFiniteError,
-    Progress,
-    TrainState,
-    build_train_state,
-    train_epoch,
-)
+from lib.core.engine import NotFiniteError, Progress, TrainState, build_train_state, train_epoch
 from lib.dataset.skeleton import MPII
 from lib.models import build_model
 from lib.utils.distributed import Distributed
