@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from lib.config import get_cfg
 from lib.dataset.skeleton import MPII
+from lib.inference.fold import fold_batch_norms
 from lib.models import build_model
 from lib.models.position import sine_position
 from lib.models.pruning import Stage, prune_modes
@@ -203,6 +204,16 @@ def test_the_fused_kernel_equals_the_plain_formula() -> None:
     torch.testing.assert_close(
         attention(tokens, bias)[0], attention(tokens, bias, num_weight_rows=20)[0]
     )
+
+
+def test_runners_fold_every_batch_norm_and_heatmaps_stay(small_cfg: MakeCfg) -> None:
+    cfg = small_cfg()
+    model, images = network(cfg), random_images(cfg)
+    folded = fold_batch_norms(model, tuple(cfg.MODEL.IMAGE_SIZE))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    with torch.no_grad():
+        expected, actual = model(images), folded(images)
+    assert (actual - expected).abs().max() <= 1e-5 * (expected.max() - expected.min())
 
 
 def test_patches_are_flattened_row_by_row_with_channels_last(small_cfg: MakeCfg) -> None:
