@@ -29,7 +29,7 @@ def main() -> None:
     add("--out", type=Path, metavar="FOLDER",
         help="default: the run's folder, or the deepest one that holds all runs")  # fmt: skip
     add("--worst", type=positive, metavar="N",
-        help="list, and draw to worst.jpg, N test people with the largest error")  # fmt: skip
+        help="list, and draw to worst.jpg, the N test people of largest error")  # fmt: skip
     add("--format", choices=("png", "pdf"), default="png", help="default: png")
     add("--dataDir", dest="data_dir", metavar="DIR", help="replaces DATA_DIR")
     arguments = parser.parse_args()
