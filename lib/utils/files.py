@@ -78,7 +78,7 @@ def seal(data: bytes, *others: bytes) -> bytes:
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; UserError, one line, if it is missing or damaged."""
-    with as_user_error(f"{path}: is unreadable or not valid JSON"):
+    with as_user_error(f"{path}: cannot be read, or is not valid JSON"):
         return json.loads(Path(path).read_bytes())
 
 

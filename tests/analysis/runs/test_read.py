@@ -88,7 +88,7 @@ def test_a_run_with_a_damaged_history_is_reported(make_run: MakeRun) -> None:
     (folder / "history.json").write_bytes(b"[")
     runs, notes = read_runs([folder])
     assert not runs
-    assert "history.json: is unreadable or not valid JSON" in notes[0]
+    assert "history.json: cannot be read, or is not valid JSON" in notes[0]
 
 
 def test_predictions_that_do_not_match_the_scores_are_not_drawn(
