@@ -113,11 +113,17 @@ _HEATMAPS = Rule(
     "{cfg.MODEL.BACKBONE_STRIDE}, doubled by each deconvolution",
     _is_upsampled,
 )
+_MMPOSE_HEAD = (r"^(keypoint_)?head\.(?=deconv_layers|final_layer)", "")  # of mmpose 0.x, 1.x
 
 SIMPLE_BASELINE = ModelSpec(
     build=build_simple_baseline,
     check=_check,
-    names=PublishedNames(((r"^(conv1|bn1|layer\d)\.", r"backbone.network.model.\1."),)),
+    names=PublishedNames(
+        (
+            (r"^(backbone\.)?(conv1|bn1|layer\d)\.", r"backbone.network.model.\2."),
+            _MMPOSE_HEAD,
+        )
+    ),
     export_keys=backbone_keys,
     ignored=(
         OWN_STRIDE,
@@ -137,5 +143,7 @@ SIMPLE_BASELINE = ModelSpec(
 POSE_HRNET = replace(
     SIMPLE_BASELINE,
     check=_check_hrnet,
-    names=PublishedNames(((r"^(conv|bn|layer|transition|stage)(\d)", r"backbone.\1\2"),)),
+    names=PublishedNames(
+        ((r"^(conv|bn|layer|transition|stage)(\d)", r"backbone.\1\2"), _MMPOSE_HEAD)
+    ),
 )
