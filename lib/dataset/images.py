@@ -142,9 +142,7 @@ def decode_image(
     # Without an end, OpenCV 4 does not notice that a JPEG breaks off.
     image, damage = _decode(data + JPEG_END if data.startswith(JPEG) else data, flags)
     if image is None:
-        raise UserError(
-            f"{name}: the file is not an image that can be decoded: replace it with a JPEG"
-        )
+        raise UserError(f"{name}: the file is not an image that can be decoded: use a JPEG")
     if damage:
         raise UserError(f"{name}: the image is damaged ({damage}): replace the file")
     return image

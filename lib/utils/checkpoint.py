@@ -42,21 +42,18 @@ class _Dictionary:
         return OrderedDict()  # torch fills no subclass
 
 
-_IGNORED: list[Any] = [
-    (_Ignored, name)
-    for name in """argparse.Namespace types.SimpleNamespace torch.torch_version.TorchVersion
+_NAMES = """argparse.Namespace types.SimpleNamespace torch.torch_version.TorchVersion
     builtins.list builtins.dict builtins.int builtins.float builtins.frozenset builtins.getattr
     datetime.datetime datetime.date datetime.timedelta datetime.timezone
     pathlib.PosixPath pathlib.PurePosixPath pathlib.WindowsPath pathlib.PureWindowsPath
     pathlib._local.PosixPath pathlib._local.WindowsPath
     numpy.dtype numpy.ndarray numpy.core.multiarray.scalar numpy.core.multiarray._reconstruct
     numpy._core.multiarray.scalar numpy._core.multiarray._reconstruct
-    mmengine.logging.history_buffer.HistoryBuffer""".split()
-] + [
-    (_Dictionary, name)
-    for name in """collections.defaultdict yacs.config.CfgNode easydict.EasyDict addict.addict.Dict
-    mmengine.config.config.ConfigDict""".split()
-]
+    mmengine.logging.history_buffer.HistoryBuffer"""
+_DICTIONARIES = """collections.defaultdict yacs.config.CfgNode easydict.EasyDict
+    addict.addict.Dict mmengine.config.config.ConfigDict"""
+_IGNORED: list[Any] = [(_Ignored, name) for name in _NAMES.split()]
+_IGNORED += [(_Dictionary, name) for name in _DICTIONARIES.split()]
 
 
 @dataclass(frozen=True)

@@ -339,7 +339,6 @@ def test_the_error_names_the_origin(write: Callable[..., Path]) -> None:
         ("TRAIN: {MIN_LR: 1}", "TRAIN.MIN_LR", "is TRAIN.LR_END"),
         ("MODEL: {NUM_HEADS: 1}", "MODEL.NUM_HEADS", "is MODEL.TRANSFORMER_HEADS"),
         ("DATASET: {VAL_SET: a}", "DATASET.VAL_SET", "is DATASET.TEST_SET"),
-        ("TEST: {CHECKPOINT: a}", "TEST.CHECKPOINT", "is TEST.MODEL_FILE"),
         ("MODEL: {INPUT_SIZE: 1}", "MODEL.INPUT_SIZE", "is MODEL.IMAGE_SIZE"),
         ("TRAIN: {LRR: 1}", "TRAIN.LRR", "TRAIN.LR"),
         ("TRAIN: {lr: 1}", "TRAIN.lr", "TRAIN.LR"),
