@@ -108,6 +108,8 @@ ImageSource = ImageFolder | ImageZip
 
 def _access(path: Path, read: Callable[[Path], T]) -> T:
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait forever
+            raise UserError(f"{path}: cannot read the image (it is not a file)")
         return read(path)
     except OSError as error:
         raise UserError(f"{path}: cannot read the image ({error.strerror})") from error
@@ -140,7 +142,7 @@ def decode_image(
     # Without an end, OpenCV 4 does not notice that a JPEG breaks off.
     image, damage = _decode(data + JPEG_END if data.startswith(JPEG) else data, flags)
     if image is None:
-        raise UserError(f"{name}: the file is not an image that can be decoded")
+        raise UserError(f"{name}: the file is not an image that can be decoded: use a JPEG")
     if damage:
         raise UserError(f"{name}: the image is damaged ({damage}): replace the file")
     return image

@@ -102,11 +102,17 @@ _HEATMAPS = Rule(
     "{cfg.MODEL.BACKBONE_STRIDE}, doubled by each deconvolution",
     _is_upsampled,
 )
+_MMPOSE_HEAD = (r"^(keypoint_)?head\.(?=deconv_layers|final_layer)", "")  # of mmpose 0.x, 1.x
 
 SIMPLE_BASELINE = ModelSpec(
     build=build_simple_baseline,
     check=_check,
-    names=PublishedNames(((r"^(conv1|bn1|layer\d)\.", r"backbone.network.model.\1."),)),
+    names=PublishedNames(
+        (
+            (r"^(backbone\.)?(conv1|bn1|layer\d)\.", r"backbone.network.model.\2."),
+            _MMPOSE_HEAD,
+        )
+    ),
     export_keys=backbones.backbone_keys,
     ignored=(
         backbones.OWN_STRIDE,
@@ -126,5 +132,7 @@ SIMPLE_BASELINE = ModelSpec(
 POSE_HRNET = replace(
     SIMPLE_BASELINE,
     check=lambda cfg: _check_parts(cfg, {}, stage_keys(cfg)),
-    names=PublishedNames(((r"^(conv|bn|layer|transition|stage)(\d)", r"backbone.\1\2"),)),
+    names=PublishedNames(
+        ((r"^(conv|bn|layer|transition|stage)(\d)", r"backbone.\1\2"), _MMPOSE_HEAD)
+    ),
 )

@@ -1,6 +1,7 @@
 """The images and videos that the user names: files, folders and glob patterns."""
 
 import glob
+import itertools
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from lib.utils.errors import UserError
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm",
+    ".jfif", ".heic", ".heif",  # OpenCV cannot read HEIC, but a folder's are reported
 )  # fmt: skip
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts",
@@ -56,6 +58,7 @@ def find_sources(
 def _sources_of(text: str, recursive: bool, exclude: Path | None) -> list[Source]:
     is_folder = os.path.isdir(text)
     root, pattern = os.path.dirname(text), text
+    excluded = recursive and exclude and os.path.realpath(exclude)
     if os.path.exists(text):
         pattern = glob.escape(text)
     if is_folder:
@@ -63,11 +66,12 @@ def _sources_of(text: str, recursive: bool, exclude: Path | None) -> list[Source
     while glob.has_magic(root) and not os.path.isdir(root):
         root = os.path.dirname(root)
     sources = []
-    for path in filter(os.path.isfile, sorted(glob.glob(pattern, recursive=True))):
+    # Broken links and pipes are sources, too: that they cannot be read is reported.
+    for path in itertools.filterfalse(os.path.isdir, sorted(glob.glob(pattern, recursive=True))):
         suffix = Path(path).suffix.lower()
         if is_folder and (
             suffix not in IMAGE_SUFFIXES + VIDEO_SUFFIXES
-            or (recursive and exclude and Path(path).resolve().is_relative_to(exclude.resolve()))
+            or (excluded and Path(os.path.realpath(path)).is_relative_to(excluded))
         ):
             continue
         name = os.fsencode(os.path.relpath(path, root or ".").replace(os.sep, "/"))

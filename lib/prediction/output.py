@@ -1,6 +1,7 @@
 """Predictions on disk: drawn images, videos, and keypoints in COCO's results layout."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ def plan_outputs(
     UserError if a file would overwrite an input or another output.
     """
     inputs = [source.path for source in sources] + ([str(boxes.path)] if boxes else [])
-    owners = {Path(path).resolve(): "an input" for path in inputs}
+    owners = {os.path.realpath(path): "an input" for path in inputs}  # a link may be a loop
     plan = {}
     for index, source in enumerate(sources):
         path, wanted = folder / source.name, writes or DEFAULT_WRITES[source.kind]
@@ -64,7 +65,7 @@ def plan_outputs(
         for file in files.values():
             is_shared = file == folder / "keypoints.json" and source.kind == "image"
             owner = "the keypoints of the images" if is_shared else f"a result of {source.path}"
-            if (first := owners.setdefault(file.resolve(), owner)) != owner:
+            if (first := owners.setdefault(os.path.realpath(file), owner)) != owner:
                 problem = f"{file} would overwrite {first}; choose another folder or fewer inputs"
                 raise UserError(f"--out {folder}: {problem}")
     if writes and not any(outputs.files for outputs in plan.values()):

@@ -17,8 +17,9 @@ from lib.utils.errors import UserError, as_user_error
 from lib.utils.files import atomic_write
 from lib.utils.text import counted
 
-# H.264 plays in browsers; every FFmpeg has MPEG-4.
-_ENCODERS = {"libx264": {"preset": "veryfast", "crf": "20"}, "mpeg4": {"b": "8M"}}
+# H.264 plays in browsers; every FFmpeg has MPEG-4. Without B-frames (bf), as MP4 takes its length
+# from decoding times, which end before the last pictures of a variable frame rate.
+_ENCODERS = {"libx264": {"preset": "veryfast", "crf": "20", "bf": "0"}, "mpeg4": {"b": "8M"}}
 _TICK = Fraction(1, 60_000)  # seconds, of written times; MPEG-4 has at most 65535 in a second
 _FRAME_RATE = Fraction(25)  # frames a second, of files without one
 _JUMP = 1  # seconds back that mean that the times start again, as in joined files
@@ -34,6 +35,8 @@ class Video:
     def __init__(self, source: Source, max_pixels: int = MAX_PIXELS) -> None:
         self.source = source
         with as_user_error(f"{source.path}: cannot decode this video"):
+            if not os.path.isfile(source.path):  # opening a pipe would wait forever
+                raise ValueError("it is not a file")
             # An absolute path, as FFmpeg reads `a:b.mp4` as an address with protocol `a`.
             self._container = av.open(os.path.abspath(source.path), metadata_errors="replace")
         stream = self._container.streams.best("video")
@@ -80,7 +83,8 @@ class Video:
                     image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                     yield Frame(np.ascontiguousarray(image), self.source, count, time)
                     count += 1
-        end -= (self._container.start_time or 0) / av.time_base
+        if "matroska" not in self._container.format.name:  # its duration counts from 0
+            end -= (self._container.start_time or 0) / av.time_base
         if count == 0:
             raise UserError(f"{path}: cannot decode this video")
         # The header's duration may be a little too long, and the last frame's own one unknown.

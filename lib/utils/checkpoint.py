@@ -5,7 +5,7 @@ import logging
 import pickle
 import re
 import zipfile
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # Prefixes of wrappers, of the network or its parts: DataParallel, torch.compile, FSDP.
 _WRAPPERS = r"(^|\.)((module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+"
 # Names of dictionaries of weights in training checkpoints, the preferred first.
-_PREFERRED = (r"(^|[_.])ema($|[_.])", r"^best", r"^(model|state_dict|net|params|weights)")
+_PREFERRED = (r"(^|[_.])(ema|swa)($|[_.])", r"^best", r"^(model|state_dict|net|params|weights)")
 
 
 class _Ignored:
@@ -35,15 +35,25 @@ class _Ignored:
     __setstate__ = __init__
 
 
-_IGNORED: list[Any] = [
-    (_Ignored, name)
-    for name in (
-        "numpy.dtype", "numpy.ndarray", "argparse.Namespace", "pathlib.PosixPath",
-        "pathlib.WindowsPath", "torch.torch_version.TorchVersion",
-        "numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct",
-        "numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct",
-    )
-]  # fmt: skip
+class _Dictionary:
+    """Takes the place of other dictionaries, such as configurations, with their entries."""
+
+    def __new__(cls, *arguments: object) -> Any:
+        return OrderedDict()  # torch fills no subclass
+
+
+_NAMES = """argparse.Namespace types.SimpleNamespace torch.torch_version.TorchVersion
+    builtins.list builtins.dict builtins.int builtins.float builtins.frozenset builtins.getattr
+    datetime.datetime datetime.date datetime.timedelta datetime.timezone
+    pathlib.PosixPath pathlib.PurePosixPath pathlib.WindowsPath pathlib.PureWindowsPath
+    pathlib._local.PosixPath pathlib._local.WindowsPath
+    numpy.dtype numpy.ndarray numpy.core.multiarray.scalar numpy.core.multiarray._reconstruct
+    numpy._core.multiarray.scalar numpy._core.multiarray._reconstruct
+    mmengine.logging.history_buffer.HistoryBuffer"""
+_DICTIONARIES = """collections.defaultdict yacs.config.CfgNode easydict.EasyDict
+    addict.addict.Dict mmengine.config.config.ConfigDict"""
+_IGNORED: list[Any] = [(_Ignored, name) for name in _NAMES.split()]
+_IGNORED += [(_Dictionary, name) for name in _DICTIONARIES.split()]
 
 
 @dataclass(frozen=True)

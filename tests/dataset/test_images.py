@@ -198,7 +198,7 @@ def test_a_damaged_image_is_an_error(content: bytes, tmp_path: Path) -> None:
 def test_an_unreadable_image_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.jpg"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(UserError, match="directory"):
+    with pytest.raises(UserError, match="not a file"):
         read_image(tmp_path)
 
 

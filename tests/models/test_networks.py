@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -297,6 +298,22 @@ def test_a_published_simple_baseline_is_a_pose_network(
         load_initial_weights(second, tmp_path / "pose_resnet.pth.tar")
     assert "initialised 117 of 117 weights" in caplog.text
     assert torch.equal(first.final_layer.weight, second.final_layer.weight)
+
+
+@pytest.mark.parametrize("head", ["keypoint_head.", "head."])  # of mmpose 0.x and 1.x
+@pytest.mark.parametrize("name", ["resnet", "hrnet"])
+def test_names_of_mmpose_load(
+    name: str, head: str, network_cfg: NetworkCfg, tmp_path: Path
+) -> None:
+    first, second = build_model(network_cfg(name)), build_model(network_cfg(name))
+    weights = {
+        re.sub(r"^(?=final|deconv)", head, key.replace("network.model.", "")): value
+        for key, value in first.state_dict().items()
+    }
+    torch.save({"meta": {"epoch": 1}, "state_dict": weights}, tmp_path / "epoch_1.pth")
+    load_weights(second, tmp_path / "epoch_1.pth")
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
 
 
 STAGE = {"NUM_MODULES": 1, "BLOCK": "BASIC", "NUM_BLOCKS": [1, 1], "NUM_CHANNELS": [8, 8]}

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from lib.dataset.images import read_image
 from lib.prediction.media import find_sources
+from lib.prediction.output import plan_outputs
+from lib.prediction.video import Video
 from lib.utils.errors import UserError
 
 
@@ -71,3 +74,19 @@ def test_repeated_files_are_read_once(folder: Path) -> None:
     assert names(path, folder / "../" / folder.name / "a.png", path, folder / "b.JPG", path) == [
         "a.png", "b.JPG",
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and links")
+def test_broken_links_and_pipes_are_reported_not_waited_for(tmp_path: Path) -> None:
+    names = ("broken.jpg", "loop.jpg", "pipe.jpg", "pipe.mp4", "zero.heic")
+    for name in names:
+        target = {"loop.jpg": name, "zero.heic": "/dev/zero"}.get(name, "missing")
+        link = tmp_path / name
+        os.mkfifo(link) if name.startswith("pipe") else link.symlink_to(target)
+    (tmp_path / "folder.jpg").mkdir()
+    sources = find_sources([str(tmp_path)], recursive=True, exclude=tmp_path / "out")
+    assert [source.name for source in sources] == list(names)
+    assert len(plan_outputs(sources, tmp_path / "out", None, None)) == len(names)
+    for source in sources:
+        with pytest.raises(UserError, match=source.name):
+            Video(source) if source.kind == "video" else read_image(source.path)

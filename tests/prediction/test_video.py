@@ -77,6 +77,19 @@ def test_frames_keep_their_times(
     monkeypatch.setattr(module, "_ENCODERS", {encoder: module._ENCODERS[encoder]})
     path = write_video(tmp_path / "clip.mp4", noise(len(times)), times)
     np.testing.assert_allclose(times_of(path), times, atol=2e-5)
+    assert times[-1] < open_video(path)._duration < times[-1] + 2.1  # players show the last frame
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
+def test_a_video_that_does_not_start_at_0_is_whole(tmp_path: Path, suffix: str) -> None:
+    with av.open(str(tmp_path / f"late.{suffix}"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        for number, image in enumerate(noise(10)):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame.pts, frame.time_base = 125 + number, Fraction(1, 25)  # from 5 seconds on
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert times_of(tmp_path / f"late.{suffix}") == pytest.approx([n / 25 for n in range(10)])
 
 
 def test_videos_are_written_as_browsers_play_them(tmp_path: Path) -> None:

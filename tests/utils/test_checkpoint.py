@@ -3,8 +3,11 @@
 import argparse
 import os
 import random
+from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
 from lib.models import build_model
 from lib.utils.checkpoint import (
@@ -78,7 +82,10 @@ def test_a_checkpoint_of_the_family_loads(
     extra = {
         "scores": np.ones((2, 3), np.float32), "done": np.bool_(True), "count": np.int64(3),
         "args": argparse.Namespace(lr=0.1, output=Path("a"), sizes=np.arange(3)),
-        "torch": torch.__version__,
+        "torch": torch.__version__, "meters": defaultdict(list, loss=[0.1]), "path": Path("a"),
+        "pure": {PurePosixPath("a"), PureWindowsPath("b")}, "time": datetime.now(timezone.utc),
+        "took": timedelta(1), "cfg": CfgNode({"A": CfgNode({"B": [1]})}), "date": date.today(),
+        "simple": SimpleNamespace(a=1), "frozen": frozenset([1]), "method": "".join,
     }  # fmt: skip
     path = tmp_path / "checkpoint.pth"
     torch.save(family(model) | extra, path, _use_new_zipfile_serialization=is_zip)
@@ -135,6 +142,8 @@ CHOICES: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
     "ema": lambda good, bad: {"model": bad, "ema": good},
     "params_ema": lambda good, bad: {"params": bad, "params_ema": good},
     "best_state_dict": lambda good, bad: {"state_dict": bad, "best_state_dict": good},
+    "swa_model": lambda good, bad: {"model": bad, "swa_model": good},
+    "cfg_node": lambda good, bad: {"cfg_node": CfgNode({}), "weights": defaultdict(float, good)},
     "net": lambda good, bad: {"net": good, "acc": 0.9},
     "weights": lambda good, bad: {"config": {"dim": 3}, "weights": good, "loss": {"x": bad["z"]}},
     "generator": lambda good, bad: {"generator": good},
