@@ -138,8 +138,9 @@ def _detected(
     for image, key in zip(images, keys, strict=True):
         shape = (image.get("height", math.inf), image.get("width", math.inf))
         for *box, score in file.boxes_of(key, min_score=boxes.min_score).tolist():
-            unusable += box_error(box, shape) is not None
-            if box_error(box, shape) is None:
+            if box_error(box, shape):
+                unusable += 1
+            else:
                 view = _crop(box, boxes.size)
                 records.append(Record(image["file_name"], *view, joints, joints[:, 0], 0.0, score))
     if unusable:
