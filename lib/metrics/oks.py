@@ -139,19 +139,18 @@ class OksAP(Metric):
     ) -> Path:
         """Write RESULTS_FILE, which COCO's tools read, beside the people before suppression."""
         super().save_predictions(folder, predictions, dataset)
-        content, path = load_coco(dataset.annotation.path, dataset.skeleton), folder / RESULTS_FILE
-        write_bytes(path, json.dumps(self._results(predictions, dataset, content)).encode())
-        return path
+        _, results = self._results(predictions, dataset)
+        write_bytes(folder / RESULTS_FILE, json.dumps(results).encode())
+        return folder / RESULTS_FILE
 
     def _evaluation(self, predictions: Predictions, dataset: PoseDataset) -> COCOeval:
-        content = load_coco(dataset.annotation.path, dataset.skeleton)
-        results = self._results(predictions, dataset, content)
-        return coco_evaluation(content, results, dataset.skeleton)
+        return coco_evaluation(*self._results(predictions, dataset), dataset.skeleton)
 
     def _results(
-        self, predictions: Predictions, dataset: PoseDataset, content: dict[str, Any]
-    ) -> list[dict[str, Any]]:
-        """Return the people after suppression, as entries of COCO's results."""
+        self, predictions: Predictions, dataset: PoseDataset
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return the annotation file, and people after suppression as entries of COCO's results."""
+        content = load_coco(dataset.annotation.path, dataset.skeleton)
         records, sigmas = dataset.records, np.array(dataset.skeleton.sigmas)
         joint_scores = np.nan_to_num(predictions.scores.astype(np.float64))
         keypoints = np.dstack([np.nan_to_num(predictions.joints), joint_scores])
@@ -169,7 +168,7 @@ class OksAP(Metric):
             for person in people[kept]:
                 numbers = keypoints[person].ravel().tolist()
                 entries.append({**common, "keypoints": numbers, "score": float(scores[person])})
-        return entries
+        return content, entries
 
 
 def coco_evaluation(
