@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from torchvision.models import get_model_builder, get_model_weights
+from torchvision.ops import box_convert
 
 from lib.dataset.boxes import BoxFile
 from lib.inference.tracing import import_openvino, run_openvino
@@ -114,8 +115,8 @@ def torchvision_detector(
         small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
         (detections,) = network([torch.from_numpy(small).to(device).permute(2, 0, 1) / 255])
         kept = (detections["labels"] == _PERSON) & (detections["scores"] >= min_score)
-        corners = detections["boxes"][kept].double().cpu().numpy() / zoom
-        return _boxes(corners, detections["scores"][kept].double().cpu().numpy())
+        boxes = box_convert(detections["boxes"][kept].double() / zoom, "xyxy", "xywh")
+        return torch.column_stack([boxes, detections["scores"][kept]]).cpu().numpy()
 
     return detect
 
@@ -139,15 +140,13 @@ def ssdlite_detector(min_score: float = MIN_SCORES["ssdlite"]) -> Detector:
         height, width = frame.image.shape[:2]
         small = cv2.resize(frame.image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
         outputs = run(torch.from_numpy(small)[None])
-        corners, scores = (outputs[index][0].double().numpy() for index in indices)
+        corners, scores = (outputs[index][0].double() for index in indices)
         kept = (scores >= min_score) & (scores > 0)  # 0 fills up the output
-        return _boxes(corners[kept][:, [1, 0, 3, 2]] * [width, height, width, height], scores[kept])
+        corners = corners[kept][:, [1, 0, 3, 2]] * torch.tensor([width, height, width, height])
+        boxes = box_convert(corners, "xyxy", "xywh")
+        return torch.column_stack([boxes, scores[kept]]).numpy()
 
     return detect
-
-
-def _boxes(corners: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    return np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2], scores])
 
 
 def _ssdlite_graph() -> Path | None:
