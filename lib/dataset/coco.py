@@ -31,9 +31,8 @@ def read_coco(root: Path, image_set: str, skeleton: Skeleton, boxes: Boxes) -> A
     Crowds, and people without an annotated joint or with an empty box, are left out. A set without
     annotation, `image_info_<set>.json`, needs detections. UserError names the entry that is wrong.
     """
-    gt_path, info = (
-        root / f"annotations/{kind}_{image_set}.json" for kind in ("person_keypoints", "image_info")
-    )
+    gt_path = root / f"annotations/person_keypoints_{image_set}.json"
+    info = root / f"annotations/image_info_{image_set}.json"
     path = info if info.is_file() and not gt_path.is_file() else gt_path
     if not path.is_file():
         raise UserError(f"{path}: no such file; see DATASET.ROOT and docs/coco.md")
@@ -138,8 +137,9 @@ def _detected(
     for image, key in zip(images, keys, strict=True):
         shape = (image.get("height", math.inf), image.get("width", math.inf))
         for *box, score in file.boxes_of(key, min_score=boxes.min_score).tolist():
-            unusable += box_error(box, shape) is not None
-            if box_error(box, shape) is None:
+            if box_error(box, shape):
+                unusable += 1
+            else:
                 view = _crop(box, boxes.size)
                 records.append(Record(image["file_name"], *view, joints, joints[:, 0], 0.0, score))
     if unusable:

@@ -30,7 +30,7 @@ def read_mpii(root: Path, image_set: str, skeleton: Skeleton, boxes: Boxes) -> A
 
     UserError names the file and the record that is wrong.
     """
-    path = annotation_path(root, image_set)
+    path, gt_path = set_paths(root, image_set)
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; see data/README.md, or draw people: "
@@ -38,18 +38,12 @@ def read_mpii(root: Path, image_set: str, skeleton: Skeleton, boxes: Boxes) -> A
         )
     labelled = image_set != UNLABELLED_SET
     records = read_records(path, skeleton.num_joints, with_joints=labelled)
-    gt_path = gt_path_of(root, image_set)
     return Annotation(records, path, gt_path if labelled and gt_path.is_file() else None)
 
 
-def annotation_path(root: Path, image_set: str) -> Path:
-    """Return the JSON file of a set."""
-    return root / "annot" / f"{image_set}.json"
-
-
-def gt_path_of(root: Path, image_set: str) -> Path:
-    """Return the .mat file that PCKh of a set is computed with."""
-    return root / "annot" / f"gt_{image_set}.mat"
+def set_paths(root: Path, image_set: str) -> tuple[Path, Path]:
+    """Return the JSON file of a set, and the .mat file that its PCKh is computed with."""
+    return root / f"annot/{image_set}.json", root / f"annot/gt_{image_set}.mat"
 
 
 def read_records(path: str | Path, num_joints: int, with_joints: bool = True) -> list[Record]:
@@ -102,10 +96,9 @@ def _read_record(entry: Any, num_joints: int, with_joints: bool, where: str) -> 
     scale = float(read_numbers(entry, "scale", (), where))
     if position[0] == -1 or MARGIN * scale * PIXELS_PER_SCALE <= 1:  # -1: MPII's missing position
         raise UserError(f"{where}: no box: center {position.tolist()}, scale {scale}")
-    joints, visible = np.zeros((num_joints, 2)), np.zeros(num_joints, dtype=bool)
+    joints, visible = np.zeros((num_joints, 2), np.float32), np.zeros(num_joints, np.float32)
     if with_joints:
-        visible = read_numbers(entry, "joints_vis", (num_joints,), where) > 0
-        joints = read_numbers(entry, "joints", (num_joints, 2), where, visible) - 1
-    joints, visible = joints.astype(np.float32), visible.astype(np.float32)
-    side = scale * PIXELS_PER_SCALE
-    return Record(image, *position_to_box(position, scale), joints, visible, side=side)
+        visible[:] = read_numbers(entry, "joints_vis", (num_joints,), where) > 0
+        joints[:] = read_numbers(entry, "joints", (num_joints, 2), where, visible > 0) - 1
+    box, side = position_to_box(position, scale), scale * PIXELS_PER_SCALE
+    return Record(image, *box, joints, visible, side=side)

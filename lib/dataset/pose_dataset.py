@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from lib.dataset.appearance import vary_appearance
-from lib.dataset.augment import Augmentation, View, augment
+from lib.dataset.augment import Augmentation, View, augment, vary_appearance
 from lib.dataset.images import JPEG, MAX_PIXELS, ImageSource, decode_image
 from lib.dataset.records import Annotation, Record
 from lib.dataset.skeleton import Skeleton

@@ -28,6 +28,11 @@ class Record:
     side: float = 0.0  # the longer one of the annotated box, in pixels
 
 
+def column(records: Sequence[Record], name: str) -> np.ndarray:
+    """Return a field of all records, [N, ...]; there is at least one."""
+    return np.stack([getattr(record, name) for record in records])
+
+
 @dataclass(frozen=True)
 class Boxes:
     """Which boxes a reader takes where the annotation does not say what to crop.
@@ -47,7 +52,7 @@ class People(Sequence[Record]):
     def __init__(self, records: Sequence[Record]) -> None:
         names = np.array([record.image.encode(errors="surrogateescape") for record in records])
         fields = ("center", "scale", "joints", "visible", "area", "score", "side")
-        columns = (np.stack([getattr(record, name) for record in records]) for name in fields)
+        columns = (column(records, field) for field in fields)
         self._columns = [names.view(np.uint8).reshape(len(names), -1), *columns]
         self._shared: list[torch.Tensor] = []
 

@@ -23,11 +23,8 @@ def read_skeleton(path: Path) -> Skeleton:
     content = read_json(path) if path.suffix == ".json" else read_yaml(path)
     if not isinstance(content, dict) or not {"names"} <= content.keys() <= set(_KEYS):
         raise UserError(f"{path}: a skeleton has `names` and, optionally, {', '.join(_KEYS[1:])}")
-    names = content["names"]
-    valid = isinstance(names, list) and all(
-        isinstance(name, str) and name.strip() == name != "" for name in names
-    )
-    if not valid or not names:
+    names = content["names"] if isinstance(content["names"], list) else []
+    if not names or not all(isinstance(name, str) and name.strip() == name != "" for name in names):
         raise UserError(f"{path}: `names` must be a list of texts, quoted if they look like others")
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{path}: `names` has {shorten(repeated)} twice")
@@ -40,9 +37,7 @@ def read_skeleton(path: Path) -> Skeleton:
     sigmas = content.get("sigmas", [])
     valid = isinstance(sigmas, list) and len(sigmas) in (0, len(names))
     if not valid or not all(type(s) in (int, float) and 0 < s < math.inf for s in sigmas):
-        raise UserError(
-            f"{path}: `sigmas` must be {len(names)} numbers above 0, one for each joint"
-        )
+        raise UserError(f"{path}: `sigmas` must be {len(names)} numbers above 0, one a joint")
     return Skeleton(
         name=path.stem,
         names=tuple(names),

@@ -10,9 +10,24 @@ from yacs.config import CfgNode
 
 from lib.dataset import PoseDataset, Skeleton
 from lib.dataset.predictions import Predictions
+from lib.dataset.records import column
 from lib.utils.errors import UserError, as_user_error
 from lib.utils.files import atomic_write
 from lib.utils.text import markdown_table
+
+
+def relative_errors(
+    predicted: np.ndarray, joints: np.ndarray, annotated: np.ndarray, length: np.ndarray
+) -> np.ndarray:
+    """Return distances of joints [N, J, 2] in units of `length`, [N, 1] or [N, J]; float64 [N, J].
+
+    nan if a joint is not `annotated` [N, J], so that comparisons are false; inf if a prediction is
+    not a number.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.linalg.norm(np.asarray(predicted, np.float64) - joints, axis=-1) / length
+    errors[np.isnan(errors)] = np.inf
+    return np.where(annotated, errors, np.nan)
 
 
 class Metric(ABC):
@@ -38,7 +53,7 @@ class Metric(ABC):
 
     def can_score(self, dataset: PoseDataset) -> bool:
         """Whether the set has the annotation that the metric needs; UserError if it is damaged."""
-        return any(record.visible.any() for record in dataset.records)
+        return bool(column(dataset.records, "visible").any())
 
     @abstractmethod
     def evaluate(self, predictions: Predictions, dataset: PoseDataset) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lib.dataset.predictions import Predictions
-from lib.dataset.records import Record
+from lib.dataset.records import Record, column
 
 
 def mean_pose(train: Sequence[Record], test: Sequence[Record]) -> Predictions:
@@ -13,17 +13,10 @@ def mean_pose(train: Sequence[Record], test: Sequence[Record]) -> Predictions:
 
     The mean is taken over annotated joints, relative to each person's box.
     """
-    center, scale, joints = _boxes_and_joints(train)
-    annotated = np.stack([record.visible for record in train])[..., None]
-    mean = ((joints - center) / scale * annotated).sum(axis=0)
-    mean /= np.maximum(annotated.sum(axis=0), 1)
-    center, scale, _ = _boxes_and_joints(test)
-    predicted = mean * scale + center
+    names = ("center", "scale", "joints", "visible")
+    center, scale, joints, visible = (column(train, name) for name in names)
+    relative = (joints - center[:, None]) / scale[:, None] * visible[..., None]
+    mean = relative.sum(axis=0) / np.maximum(visible.sum(axis=0), 1)[:, None]
+    center, scale = column(test, "center"), column(test, "scale")
+    predicted = mean * scale[:, None] + center[:, None]
     return Predictions(predicted, np.ones(predicted.shape[:2]))
-
-
-def _boxes_and_joints(records: Sequence[Record]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return centers [N, 1, 2], scales [N, 1, 2] and joints [N, J, 2]."""
-    center = np.stack([record.center for record in records])[:, None]
-    scale = np.stack([record.scale for record in records])[:, None]
-    return center, scale, np.stack([record.joints for record in records]).astype(np.float64)

@@ -18,9 +18,9 @@ from yacs.config import CfgNode
 from lib.dataset import PoseDataset, Skeleton
 from lib.dataset.coco import load_coco
 from lib.dataset.predictions import Predictions
-from lib.dataset.records import read_numbers
+from lib.dataset.records import column, read_numbers
 from lib.dataset.transforms import PIXELS_PER_SCALE
-from lib.metrics.base import Metric
+from lib.metrics.base import Metric, relative_errors
 from lib.utils.errors import UserError, as_user_error
 from lib.utils.files import read_json, write_bytes
 
@@ -52,11 +52,10 @@ def oks_nms(
         size = (areas + areas[best]) / 2 + np.spacing(1)
         similar = np.exp(-squared / (8 * np.asarray(sigmas) ** 2 * size[:, None])) * counted
         oks = similar.sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
-        left = (
-            left * np.exp(-(oks**2) / threshold)
-            if soft
-            else np.where(oks > threshold, -np.inf, left)
-        )
+        if soft:
+            left *= np.exp(-(oks**2) / threshold)
+        else:
+            left[oks > threshold] = -np.inf
         left[kept] = -np.inf
     return np.array(kept, dtype=np.int64)
 
@@ -99,12 +98,11 @@ class OksAP(Metric):
 
     def errors(self, predictions: Predictions, dataset: PoseDataset) -> np.ndarray:
         """Return distances over 2σ times the root of the person's area; nan for detected people."""
-        rows = [(record.joints, record.visible, record.area) for record in dataset.records]
-        joints, visible, areas = (np.array(column) for column in zip(*rows, strict=True))
-        falloffs = 2 * np.array(dataset.skeleton.sigmas) * np.sqrt(areas)[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            errors = np.linalg.norm(predictions.joints - joints, axis=-1) / falloffs
-        return np.where(visible > 0, np.nan_to_num(errors, nan=np.inf), np.nan)
+        joints, visible, area = (
+            column(dataset.records, name) for name in ("joints", "visible", "area")
+        )
+        falloffs = 2 * np.array(dataset.skeleton.sigmas) * np.sqrt(area)[:, None]
+        return relative_errors(predictions.joints, joints, visible > 0, falloffs)
 
     def contributions(self, predictions: Predictions, dataset: PoseDataset) -> np.ndarray:
         """Return each annotated person's share in AP: the precision at which they are found.
@@ -141,26 +139,25 @@ class OksAP(Metric):
     ) -> Path:
         """Write RESULTS_FILE, which COCO's tools read, beside the people before suppression."""
         super().save_predictions(folder, predictions, dataset)
-        content, path = load_coco(dataset.annotation.path, dataset.skeleton), folder / RESULTS_FILE
-        write_bytes(path, json.dumps(self._results(predictions, dataset, content)).encode())
-        return path
+        _, results = self._results(predictions, dataset)
+        write_bytes(folder / RESULTS_FILE, json.dumps(results).encode())
+        return folder / RESULTS_FILE
 
     def _evaluation(self, predictions: Predictions, dataset: PoseDataset) -> COCOeval:
-        content = load_coco(dataset.annotation.path, dataset.skeleton)
-        results = self._results(predictions, dataset, content)
-        return coco_evaluation(content, results, dataset.skeleton)
+        return coco_evaluation(*self._results(predictions, dataset), dataset.skeleton)
 
     def _results(
-        self, predictions: Predictions, dataset: PoseDataset, content: dict[str, Any]
-    ) -> list[dict[str, Any]]:
-        """Return the people after suppression, as entries of COCO's results."""
+        self, predictions: Predictions, dataset: PoseDataset
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return the annotation file, and people after suppression as entries of COCO's results."""
+        content = load_coco(dataset.annotation.path, dataset.skeleton)
         records, sigmas = dataset.records, np.array(dataset.skeleton.sigmas)
         joint_scores = np.nan_to_num(predictions.scores.astype(np.float64))
         keypoints = np.dstack([np.nan_to_num(predictions.joints), joint_scores])
         seen = joint_scores > self.joint_threshold
         scores = (joint_scores * seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-        scores *= [record.score for record in records]
-        areas = np.array([np.prod(record.scale * PIXELS_PER_SCALE) for record in records])
+        scores *= column(records, "score")
+        areas = (column(records, "scale") * PIXELS_PER_SCALE).prod(axis=1)
         ids = {image["file_name"]: image["id"] for image in content["images"]}
         entries = []
         for image, group in groupby(range(len(records)), lambda index: records[index].image):
@@ -171,7 +168,7 @@ class OksAP(Metric):
             for person in people[kept]:
                 numbers = keypoints[person].ravel().tolist()
                 entries.append({**common, "keypoints": numbers, "score": float(scores[person])})
-        return entries
+        return content, entries
 
 
 def coco_evaluation(

@@ -6,7 +6,8 @@ import numpy as np
 
 from lib.dataset import PoseDataset
 from lib.dataset.predictions import Predictions
-from lib.metrics.base import Metric
+from lib.dataset.records import column
+from lib.metrics.base import Metric, relative_errors
 
 THRESHOLDS = (0.05, 0.1, 0.2)  # of the box's longer side
 
@@ -27,8 +28,7 @@ class PCK(Metric):
 
     def errors(self, predictions: Predictions, dataset: PoseDataset) -> np.ndarray:
         """Return distances in longer sides of the annotated box, [N, J]; inf if not a number."""
-        rows = [(record.joints, record.visible, record.side) for record in dataset.records]
-        joints, visible, side = (np.array(column) for column in zip(*rows, strict=True))
-        errors = np.linalg.norm(predictions.joints - joints, axis=-1) / side[:, None]
-        errors[np.isnan(errors)] = np.inf
-        return np.where(visible > 0, errors, np.nan)
+        joints, visible, side = (
+            column(dataset.records, name) for name in ("joints", "visible", "side")
+        )
+        return relative_errors(predictions.joints, joints, visible > 0, side[:, None])

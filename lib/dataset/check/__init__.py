@@ -104,12 +104,15 @@ def check_data(cfg: CfgNode) -> Report:
     build_skeleton(cfg)
     for name, split in splits.items():
         try:
-            report.datasets[name] = build_dataset(cfg, split)
+            dataset = build_dataset(cfg, split)
         except UserError as reason:
             error = reason
             report.findings.append(Finding(name, "annotation", "", None, str(reason)))
             continue
-        faults = _faults(cfg, report.datasets[name], report.scans.setdefault(name, {}))
+        images = dataset.annotation.images
+        scans = scan_images(dataset.images, images, dataset.max_pixels, cfg.WORKERS)
+        report.datasets[name], report.scans[name] = dataset, scans
+        faults = _faults(dataset, scans, is_coco=dataset_spec(cfg).read is read_coco)
         report.findings.extend(Finding(name, *fault) for fault in faults)
     if error and not report.datasets:
         raise error
@@ -119,16 +122,13 @@ def check_data(cfg: CfgNode) -> Report:
     return report
 
 
-def _faults(cfg: CfgNode, dataset: PoseDataset, scans: dict[str, Scan]) -> Iterator[Fault]:
-    """Yield the faults of a set, and fill `scans`."""
-    annotation, skeleton = dataset.annotation, dataset.skeleton
-    scans |= scan_images(dataset.images, annotation.images, dataset.max_pixels, cfg.WORKERS)
+def _faults(dataset: PoseDataset, scans: Mapping[str, Scan], is_coco: bool) -> Iterator[Fault]:
     for image, scan in scans.items():
         if scan.fault:
             yield scan.fault[0], image, None, scan.fault[1]
-    if dataset_spec(cfg).read is read_coco:
-        yield from _coco_faults(annotation.path, scans, skeleton)
-    yield from people_faults(annotation, scans, skeleton)
+    if is_coco:
+        yield from _coco_faults(dataset.annotation.path, scans, dataset.skeleton)
+    yield from people_faults(dataset.annotation, scans, dataset.skeleton)
 
 
 def _coco_faults(path: Path, scans: Mapping[str, Scan], skeleton: Skeleton) -> Iterator[Fault]:
@@ -137,8 +137,8 @@ def _coco_faults(path: Path, scans: Mapping[str, Scan], skeleton: Skeleton) -> I
     person, images = person_category(content), {image["id"]: image for image in content["images"]}
     for category in content.get("categories", []):
         names = category.get("keypoints")
-        is_other = isinstance(names, list) and tuple(names) != skeleton.names
-        if is_other and category.get("id") == person:
+        is_list = isinstance(names, list) and category.get("id") == person
+        if is_list and tuple(names) != skeleton.names:
             text = f"{path} has {', '.join(map(str, names))}, not {', '.join(skeleton.names)}"
             yield "names of joints", "", None, text
     for image in images.values():

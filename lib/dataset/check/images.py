@@ -47,15 +47,15 @@ def scan_image(images: ImageSource, max_pixels: int, name: str) -> Scan:
     except UserError as error:
         return Scan(fault=("missing image", str(error)))
     digest, size = hashlib.sha256(data).digest(), image_size(data)
-    factors = [f for f in (8, 4, 2) if data.startswith(JPEG) and min(size) >= f * SIDE]
+    factor = next((f for f in (8, 4, 2) if data.startswith(JPEG) and min(size) >= f * SIDE), 1)
     try:
-        image = decode_image(data, name, (*factors, 1)[0], max_pixels=max_pixels)
+        image = decode_image(data, name, factor, max_pixels=max_pixels)
     except UserError as error:
         return Scan(digest=digest, fault=("broken image", str(error).removeprefix(f"{name}: ")))
     gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     thumbnail = cv2.resize(gray, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     height, width = image.shape[:2]
-    return Scan(size if factors else (width, height), digest, thumbnail.astype(np.float32))
+    return Scan(size if factor > 1 else (width, height), digest, thumbnail.astype(np.float32))
 
 
 def shared_pictures(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from lib.dataset.check.images import Scan
-from lib.dataset.records import Annotation, Record
+from lib.dataset.records import Annotation, Record, column
 from lib.dataset.skeleton import Skeleton
 from lib.dataset.transforms import MARGIN, PIXELS_PER_SCALE
 from lib.utils.text import join_names
@@ -68,9 +68,9 @@ def swapped_pairs(annotation: Annotation, skeleton: Skeleton) -> dict[int, list[
     A whole arm or leg, exchanged with the other, is not found.
     """
     records, flip = annotation.records, skeleton.flip_order
-    visible = np.stack([record.visible for record in records])[..., None] > 0
-    joints = np.where(visible, np.stack([record.joints for record in records]), np.nan)
-    sides = np.array([record.scale.max() * PIXELS_PER_SCALE for record in records])
+    visible = column(records, "visible")[..., None] > 0
+    joints = np.where(visible, column(records, "joints"), np.nan)
+    sides = column(records, "scale").max(axis=1) * PIXELS_PER_SCALE
     suspects: defaultdict[int, list[str]] = defaultdict(list)
     for pair in skeleton.mirrors:
         lengths = np.zeros((2, len(joints)))  # as annotated, exchanged
@@ -79,9 +79,8 @@ def swapped_pairs(annotation: Annotation, skeleton: Skeleton) -> dict[int, list[
                 ends = joints[:, [[b, flip[b]], [flip[b], b]]]
                 limbs = np.linalg.norm(joints[:, [[a, flip[a]]]] - ends, axis=-1).sum(axis=-1)
                 lengths += np.nan_to_num(limbs).T  # 0 unless all four joints are annotated
-        longer = (lengths[0] > MIN_RATIO * lengths[1]) & (
-            lengths[0] - lengths[1] > MIN_GAIN * sides
-        )
+        annotated, exchanged = lengths
+        longer = annotated > np.maximum(MIN_RATIO * exchanged, exchanged + MIN_GAIN * sides)
         for person in np.flatnonzero(longer).tolist():
             suspects[person].append(" and ".join(skeleton.names[joint] for joint in pair))
     return suspects

@@ -128,9 +128,9 @@ def write_annotation(out: Path, sets: Sets) -> None:
     truth = mpii.ground_truth(joints, annotated, boxes.reshape(-1, 2, 2))
     with ExitStack() as stack:
         for name, people in sets.items():
-            temporary = stack.enter_context(atomic_write(mpii.annotation_path(out, name)))
+            temporary = stack.enter_context(atomic_write(mpii.set_paths(out, name)[0]))
             temporary.write_text(json.dumps([person.record() for person in people]))
-        write_mat(mpii.gt_path_of(out, "valid"), truth)
+        write_mat(mpii.set_paths(out, "valid")[1], truth)
 
 
 def image_names(images: Path) -> set[str]:

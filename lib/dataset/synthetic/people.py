@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.dataset.mpii import CENTER_SHIFT, annotation_path, ground_truth, gt_path_of
+from lib.dataset.mpii import CENTER_SHIFT, ground_truth, set_paths
 from lib.dataset.synthetic.drawing import draw_scene
 from lib.dataset.synthetic.pose import Pose, sample_pose
 from lib.utils.errors import UserError
@@ -149,10 +149,11 @@ def _write(root: Path, settings: dict[str, Any], workers: int) -> None:
             )
             people = pool.map(write, range(count), chunksize=CHUNK)
             records, boxes = zip(*people, strict=True)
-            annotation_path(root, name).write_text(json.dumps(records))
+            path, gt_path = set_paths(root, name)
+            path.write_text(json.dumps(records))
             joints = np.array([record["joints"] for record in records])
             visible = np.array([record["joints_vis"] for record in records], dtype=bool)
-            write_mat(gt_path_of(root, name), ground_truth(joints, visible, np.stack(boxes)))
+            write_mat(gt_path, ground_truth(joints, visible, np.stack(boxes)))
 
 
 def _write_person(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from scipy.spatial.transform import Rotation
 
 from lib.dataset.skeleton import MPII
 
@@ -158,11 +159,7 @@ def _leg(bones: Named, angles: Named, side: int, turn: np.ndarray) -> np.ndarray
 
 def rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:
     """Rotate about y by yaw, then about x by pitch, then about z by roll (degrees), [3, 3]."""
-    (cx, cy, cz), (sx, sy, sz) = (f(np.radians([pitch, yaw, roll])) for f in (np.cos, np.sin))
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_x @ about_y
+    return Rotation.from_euler("yxz", [yaw, pitch, roll], degrees=True).as_matrix()
 
 
 def _choose(rng: Generator, table: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
