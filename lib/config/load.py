@@ -135,6 +135,7 @@ def _merge(
             if not isinstance(name, str) or not _is_plain(value):
                 raise value_error(origin, key, value, "expected texts, numbers, lists and mappings")
             cfg[name] = _free(value)
+            origins[key] = origin
         elif name not in cfg:
             raise _unknown_key(origin, key, value)
         elif isinstance(old, Node):

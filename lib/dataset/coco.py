@@ -145,7 +145,7 @@ def _detected(
     if unusable:
         log.warning("%s: %d boxes are empty or outside their images; ignored", path, unusable)
     if not records:
-        raise UserError(f"{path}: no box of the set has the score TEST.IMAGE_THRE or more")
+        raise UserError(f"{path}: no box has the score TEST.IMAGE_THRE or more and is in its image")
     return records
 
 

@@ -199,7 +199,7 @@ def score_results(
     """Score a file of COCO's results against an annotation file; UserError if one is wrong."""
     content, results = load_coco(gt_path, skeleton), read_json(results_path)
     person, known = content["categories"][0]["id"], {image["id"] for image in content["images"]}
-    with as_user_error(f"{results_path}: cannot be scored"):
+    with as_user_error(f"{results_path}: must be a list of COCO's results"):
         if not any(entry["category_id"] == person for entry in results):
             raise UserError(f"{results_path}: is empty, or no entry has `category_id` {person}")
         for index, entry in enumerate(results):

@@ -104,7 +104,7 @@ def check_backbone(cfg: CfgNode, *, strides: tuple[int, ...] = ()) -> None:
         stages = len(known)
     else:
         names = [*BACKBONES, *timm.list_models()]
-        near = difflib.get_close_matches(name, names, 1, 0.0)[0]
+        near = difflib.get_close_matches(name.partition(".")[0], names, 1, 0.0)[0]
         raise config_error(cfg, "MODEL.BACKBONE", f"timm has no such network; did you mean {near}?")
     stride = cfg.MODEL.BACKBONE_STRIDE
     for key, values in (("MODEL.BACKBONE_STRIDE", (stride,)), ("MODEL.FILTER.STRIDES", strides)):

@@ -319,6 +319,8 @@ def test_the_error_names_the_origin(write: Callable[..., Path]) -> None:
     path = write("TRAIN: {LR: -1}")
     assert error_of(path) == f"{path}: TRAIN.LR = -1.0: must be greater than 0"
     assert error_of(path, "TRAIN.LR", "-2").startswith("command line: TRAIN.LR = -2.0: ")
+    path = write("MODEL: {EXTRA: {NUM_LAYERS: 50}}")
+    assert error_of(path).startswith(f"{path}: MODEL.EXTRA.NUM_LAYERS = 50: ")
     shallow = write("MODEL: {TRANSFORMER_DEPTH: 6}")
     assert error_of(shallow).startswith(f"{shallow} (default): MODEL.SPARSITY.PRUNE_LAYERS = [3, ")
 

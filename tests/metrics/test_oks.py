@@ -165,18 +165,18 @@ def test_errors_give_oks(coco: Path) -> None:
     [
         ([], "empty"),
         ({}, "empty"),
-        (3, "cannot be scored"),
-        ([3], "cannot be scored"),
+        (3, "must be a list of COCO's results"),
+        ([3], "must be a list of COCO's results"),
         ([{"image_id": 7}], "category_id"),
         ([{"category_id": 1}], "image_id"),
         ([{"image_id": 999, "category_id": 1}], "image_id"),
-        ([{"image_id": [7], "category_id": 1}], "cannot be scored"),
+        ([{"image_id": [7], "category_id": 1}], "must be a list of COCO's results"),
         ([{"image_id": 7, "category_id": 1, "keypoints": [0] * 48, "score": 1}], "keypoints"),
         ([{"image_id": 7, "category_id": 1, "keypoints": [0] * 51, "score": "high"}], "score"),
         ([{"image_id": 7, "keypoints": [0] * 51, "score": 1, "category_id": 2}], "category_id"),
         (
             [{"image_id": 7, "keypoints": [0] * 51, "score": 1, "category_id": 1, "bbox": 3}],
-            "scored",
+            "COCO's results",
         ),
     ],
 )

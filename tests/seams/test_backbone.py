@@ -96,6 +96,7 @@ def test_its_levels_reach_the_head_and_its_stages_freeze(
         (("MODEL.BACKBONE", "toy"), "toy has features of stride 8"),
         (("MODEL.BACKBONE", "resnet18", "MODEL.BACKBONE_STRIDE", 1), "stride 2, 4, 8, 16, 32"),
         (("MODEL.BACKBONE", "resnet_18"), "did you mean resnet18?"),
+        (("MODEL.BACKBONE", "convnext_ato.d2_in1k"), "did you mean convnext_atto?"),
         (("MODEL.BACKBONE", "resnet18", *FROZEN, 6), "TRAIN.FROZEN_STAGES = 6: resnet18 has 5"),
     ],
 )
