@@ -43,7 +43,9 @@ def load_initial_weights(
     """
     backbone = getattr(network, "backbone", None)
     if source == "timm":
-        _timm_backbone(backbone, source).load_trained()
+        body = _timm_backbone(backbone, source)
+        log.info("downloading weights of timm's %s", body.name)
+        body.load_trained()
         log.info("initialised the backbone from timm's weights")
         return
     is_package = str(source).startswith(PACKAGE)

@@ -27,3 +27,4 @@ def set_up_logging(folder: Path | None, name: str, quiet: bool = False) -> None:
         format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S",
     )  # fmt: skip
     logging.getLogger("timm").setLevel(logging.WARNING)  # it explains every load of weights
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns twice at every retry

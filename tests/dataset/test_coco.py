@@ -157,7 +157,10 @@ def test_a_set_without_annotation_needs_detections(
         ([{"image_id": 7, "category_id": 3, "bbox": [1, 1, 9, 9], "score": 1}], "person"),
         ([{"image_id": 7, "category_id": 1, "bbox": [1, 1, 9], "score": 1}], "entry 0"),
         ([{"image_id": 7, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0}], "IMAGE_THRE"),
-        ([{"image_id": 7, "category_id": 1, "bbox": [900, 1, 9, 9], "score": 1}], "is in its image"),
+        (
+            [{"image_id": 7, "category_id": 1, "bbox": [900, 1, 9, 9], "score": 1}],
+            "is in its image",
+        ),
         ("[{", "JSON"),
     ],
 )
