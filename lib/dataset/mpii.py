@@ -43,7 +43,8 @@ def read_mpii(root: Path, image_set: str, skeleton: Skeleton, boxes: Boxes) -> A
 
 def set_paths(root: Path, image_set: str) -> tuple[Path, Path]:
     """Return the JSON file of a set, and the .mat file that its PCKh is computed with."""
-    return root / f"annot/{image_set}.json", root / f"annot/gt_{image_set}.mat"
+    folder = root / "annot"  # a set may be a path, also an absolute one
+    return folder / f"{image_set}.json", folder / f"gt_{image_set}.mat"
 
 
 def read_records(path: str | Path, num_joints: int, with_joints: bool = True) -> list[Record]:

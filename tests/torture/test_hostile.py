@@ -590,6 +590,7 @@ def test_a_set_is_a_path_as_its_root_is_and_only_read(
     outcome = desk.on_cfg("train", *words)
     assert outcome.code == 0, outcome.err
     (tmp_path / "elsewhere.json").write_text("root:x:0:0")
+    shutil.rmtree(desk.results)
     outcome = desk.on_cfg("train", *words)
     outcome.fails_with("elsewhere.json")
     assert "root:x" not in outcome.err
