@@ -61,6 +61,9 @@ SMALL = (  # of the published configuration
 CFG = "experiments/mpii/tokenpose/tokenpose_s_v1_256_192_patch43_dim192_depth12_heads8.yaml"
 PEOPLE = "experiments/lspet/people/people_128.yaml"
 W32 = "experiments/mpii/hrnet/w32_256x256_adam_lr1e-3.yaml"
+RES50 = "experiments/mpii/resnet/res50_256x256_d256x3_adam_lr1e-3.yaml"
+L_D6 = "experiments/mpii/tokenpose/tokenpose_l_D6_256x256_patch44_dim192_depth6.yaml"
+COCO_B = "experiments/coco/tokenpose/tokenpose_b_256_192_patch43_dim192_depth12_heads8.yaml"
 FISH = "experiments/own/tokenpose/fish.yaml"
 DEMO = "experiments/synthetic/tokenpose/demo.yaml"
 DEMO_RUN = "output/synthetic/pose_tokenpose_s/demo"
@@ -145,8 +148,7 @@ PLAN: dict[str, dict[str, str]] = {
         "python tools/benchmark.py --count --cfg experiments/{coco,mpii}/*/*.yaml": (
             "skip: another test counts them all"
         ),
-        f"python tools/benchmark.py --cfg {W32} experiments/mpii/resnet/"
-        "res50_256x256_d256x3_adam_lr1e-3.yaml": "check: takes minutes",
+        f"python tools/benchmark.py --cfg {W32} {RES50}": "check: takes minutes",
         "python tools/test.py --cfg experiments/coco/hrnet/w32_256x192_adam_lr1e-3.yaml "
         "TEST.MODEL_FILE pose_hrnet_w32_256x192.pth TEST.USE_GT_BBOX false": DOWNLOAD,
     },
@@ -175,7 +177,11 @@ PLAN: dict[str, dict[str, str]] = {
     "docs/speed.md": {
         "python tools/benchmark.py --cfg $CFG --runtime eager,openvino": OPTIONAL,
         f"python tools/benchmark.py --cfg $CFG {PEOPLE} experiments/lspet/people/"
-        "simple_baseline_128.yaml --runtime eager,openvino --plot networks.png": OPTIONAL,
+        f"simple_baseline_128.yaml {W32} {RES50} experiments/mpii/vitpose/vit_small_256x256.yaml "
+        f"{COCO_B} {L_D6} "
+        "--runtime eager,openvino --precision fp32 --no-training --plot docs/networks.png": (
+            OPTIONAL
+        ),
         "python tools/export.py --cfg models/people/people_128.yaml --format openvino --int8": (
             OPTIONAL
         ),

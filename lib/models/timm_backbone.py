@@ -105,7 +105,9 @@ def feature_strides(name: str) -> tuple[int, ...]:
     """Return the strides of all feature maps of a timm network; UserError if it has none."""
     try:
         with torch.device("meta"):
-            return tuple(_create_network(name).feature_info.reduction())
+            # Not `reduction()`, which has the last three of a plain ViT only.
+            levels = cast(list[dict[str, int]], _create_network(name).feature_info.info)
+            return tuple(level["reduction"] for level in levels)
     except (RuntimeError, AttributeError, AssertionError, TypeError, ValueError) as error:
         raise UserError(f"MODEL.BACKBONE: timm gives no features of {name}: {error}") from None
 

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import timm
@@ -14,7 +15,7 @@ from yacs.config import CfgNode
 from lib.core.optimizer import build_optimizer
 from lib.models import build_model
 from lib.models.pretrained import load_initial_weights
-from lib.models.timm_backbone import TimmBackbone
+from lib.models.timm_backbone import TimmBackbone, feature_strides
 from lib.utils.errors import UserError
 
 MakeCfg = Callable[..., CfgNode]
@@ -64,6 +65,12 @@ def test_frozen_stages_do_not_change_in_training(stages: int, small_cfg: MakeCfg
         for name in names:
             is_changed = any(key.startswith(f"network.model.{name}.") for key in changed)
             assert is_changed == (number >= stages), name
+
+
+def test_a_plain_vit_has_all_of_its_blocks() -> None:
+    backbone = TimmBackbone("vit_tiny_patch16_224", 16, image_size=(64, 64))
+    assert len(cast(Any, backbone.network.model).blocks) == 12
+    assert feature_strides("vit_tiny_patch16_224") == (16,) * 12
 
 
 @pytest.mark.parametrize("name", ["resnet18", LITE, "vit_tiny_patch16_224", "stem"])
