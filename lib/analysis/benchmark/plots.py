@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from lib.analysis.benchmark.rows import Figures, Variant
 from lib.utils.plot import FONT, line_style, new_panels
@@ -44,7 +45,8 @@ def networks_plot(rows: Mapping[Variant, Figures]) -> Figure:
     rows = {row: one for row, one in rows.items() if (row.task, row.batch) == ("infer", batch)}
     has_scores = not any(math.isnan(figures.score) for figures in rows.values())
     figure, (axes,) = new_panels(
-        height=3.6, xscale="log", yscale="linear" if has_scores else "log",
+        height=max(3.6, 0.16 * len(rows)), width=9.0,  # with room for the legend
+        xscale="log", yscale="linear" if has_scores else "log",
         xlabel=f"ms per image, batch {batch}", ylabel="score" if has_scores else "GMACs",
     )  # fmt: skip
     networks = list(dict.fromkeys((row.network, row.prune) for row in rows))
@@ -59,6 +61,8 @@ def networks_plot(rows: Mapping[Variant, Figures]) -> Figure:
         )  # fmt: skip
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:g}")
+        if axis.get_scale() == "log":
+            axis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axis.set_minor_formatter("{x:g}")
     figure.legend(loc="outside right upper", frameon=False, fontsize=FONT)
     return figure
