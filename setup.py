@@ -17,7 +17,7 @@ setup(
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
-        "timm>=1.0.12",
+        "timm>=1.0.22",
         "einops>=0.8",
         "numpy>=1.26",
         "scipy>=1.11.2",
