@@ -81,7 +81,10 @@ def _compare_joints(cfg: CfgNode, crops: Tensor, max_loss: float) -> Measure:
 
     @torch.inference_mode()
     def measure(before: Runner, after: Runner) -> str:
-        heatmaps = [predict_heatmaps(run, crops, decoding.flip_order) for run in (before, after)]
+        heatmaps = [
+            predict_heatmaps(run, crops, decoding.flip_order, decoding.shift)
+            for run in (before, after)
+        ]
         old, new = (decode(maps, decoding.blur_kernel, decoding.refine)[0] for maps in heatmaps)
         moved = (old - new).norm(dim=-1) > NEAR * max(heatmaps[0].shape[2:])
         loss = 100 * moved.float().mean().item()
