@@ -8,13 +8,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from lib.config.check import RUNTIMES
 from lib.inference.fold import fold_batch_norms
 from lib.inference.pipeline import PixelsToHeatmaps, Runner
 from lib.models import PoseNetwork, build_model
+from lib.models.tokenpose import PatchEmbedding
+from lib.models.transformer import Linear
 from lib.utils.checkpoint import load_weights
 from lib.utils.errors import UserError, as_user_error
 from lib.utils.machine import warn_if_slow
@@ -52,12 +54,14 @@ def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[i
 
         return build_traced_runner(PixelsToHeatmaps(model).eval(), runtime, precision, size)
     network = PixelsToHeatmaps(fold_batch_norms(model, size)).eval()
+    _cast_weights(network, TYPES[precision])
     if runtime == "eager":
         return _with_autocast(network, precision)
-    run = _with_autocast(torch.compile(network), precision)
+    run = _with_autocast(_compiled(network), precision)
     device = next(model.parameters()).device
+    images = torch.zeros(1, size[1], size[0], 3, dtype=torch.uint8, device=device)
     with as_user_error("TEST.RUNTIME compiled: torch.compile fails here"), torch.inference_mode():
-        run(torch.zeros(1, size[1], size[0], 3, dtype=torch.uint8, device=device))
+        run(images)
     return run
 
 
@@ -72,6 +76,28 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Compute matrix products and convolutions in `precision`, one of PRECISIONS."""
     dtype = torch.bfloat16 if precision == "fp32" else TYPES[precision]
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
+
+
+def _compiled(network: nn.Module) -> Runner:
+    """Compile a network; on a CPU with constant weights, which oneDNN then lays out once."""
+    import torch._inductor.config as settings
+
+    run, freezing = torch.compile(network), next(network.parameters()).device.type == "cpu"
+
+    def run_frozen(images: Tensor) -> Tensor:
+        with settings.patch(freezing=freezing):  # a batch of another size is compiled again
+            return run(images)
+
+    return run_frozen
+
+
+def _cast_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Cast, once and for all, the weights that autocast would cast in every run."""
+    # Of exactly these types, as others may compute with their weights in fp32.
+    types = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, Linear, PatchEmbedding)
+    for module in network.modules():
+        if type(module) in types:
+            module.to(dtype)
 
 
 def _with_autocast(network: Runner, precision: str) -> Runner:

@@ -10,6 +10,7 @@ from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from lib.models.backbone import Backbone, Channels3
+from lib.models.transformer import Linear
 from lib.utils.errors import UserError
 
 
@@ -97,7 +98,11 @@ class TimmBackbone(Backbone):
         self.load_state_dict({f"network.{k}": v for k, v in trained.state_dict().items()})
 
     def _create(self, **options: Any) -> FeatureGetterNet:
-        return _create_network(self.name, out_indices=self._levels, **self._options, **options)
+        network = _create_network(self.name, out_indices=self._levels, **self._options, **options)
+        for module in network.modules():
+            if type(module) is nn.Linear:
+                module.__class__ = Linear  # with the same weights
+        return network
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lib.models.backbone import Backbone
 from lib.models.position import Position
-from lib.models.pruning import Pruner, Stage, gather_tokens, keep_count
+from lib.models.pruning import Pruned, Pruner, Stage, gather_tokens, keep_count
 from lib.models.spec import PoseNetwork
 from lib.models.transformer import Block
 
@@ -93,20 +93,27 @@ class SparseTransformer(nn.Module):
                 tokens = block(tokens, bias)
                 continue
             alive = keep_count(alive, self.keep_ratio)
-            num_weight_rows = tokens.shape[1] if self.pruner.needs_all_rows else num_joints
-            tokens, weights = block.add_attention(tokens, bias, num_weight_rows=num_weight_rows)
-            assert weights is not None
-            pruned = self.pruner.prune(weights, num_joints, alive, bias)
+            tokens, pruned = self._prune(block, tokens, bias, num_joints, alive)
             if pruned.token_indices is None:
                 bias = pruned.attention_bias
             else:
-                tokens = gather_tokens(tokens, pruned.token_indices)
                 position = gather_tokens(position, pruned.token_indices)
                 indices = indices.gather(1, pruned.token_indices)
-            tokens = block.add_mlp(tokens)
             if stages is not None:
                 stages.append(Stage(layer, num_joints, indices, bias))
         return blocks[-1](tokens, num_queries=num_joints)  # rows of keypoints are never masked
+
+    def _prune(
+        self, block: Block, tokens: Tensor, bias: Tensor | None, num_joints: int, keep: int
+    ) -> tuple[Tensor, Pruned]:
+        """Run a block that prunes by its attention weights."""
+        pruner = cast(Pruner, self.pruner)
+
+        def choose(weights: Tensor) -> Pruned:
+            return pruner.prune(weights, num_joints, keep, bias)
+
+        num_weight_rows = tokens.shape[1] if pruner.needs_all_rows else num_joints
+        return block.prune(tokens, bias, num_weight_rows, choose)
 
 
 class JointLayers(nn.ModuleList):

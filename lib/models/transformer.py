@@ -1,12 +1,17 @@
 """The transformer block: attention with a mask, for some queries only, with its weights."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from lib.utils.kernels import linear
+from lib.models.pruning import Pruned, gather_tokens
+from lib.utils.kernels import is_exporting, linear
+
+FUSED_FROM = 200  # tokens; for fewer, PyTorch's fused attention is the slower one on a CPU
 
 
 class Linear(nn.Linear):
@@ -37,22 +42,30 @@ class Attention(nn.Module):
         bias: Tensor | None = None,
         num_queries: int | None = None,
         num_weight_rows: int = 0,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend, [B, N, D] -> ([B, num_queries, D], weights).
+        prune: Callable[[Tensor], Pruned] | None = None,
+    ) -> tuple[Tensor, Tensor | None, Pruned | None]:
+        """Attend, [B, N, D] -> ([B, num_queries, D], weights, what `prune` keeps).
 
         `bias` [.., N, N] is added to the scores; -inf makes a weight exactly zero. Only the first
         `num_queries` tokens (None: all) get an output. The attention weights of the first
         `num_weight_rows` tokens are returned too, fp32 [B, heads, rows, N]; None for 0 rows.
+        `prune` chooses by them; tokens that leave get no output, but are attended to once more.
         """
         q, k, v = self._project(tokens, num_queries)
         if bias is not None:
             bias = bias[..., : q.shape[2], :].to(q.dtype)
         weights = self._weights(q[:, :, :num_weight_rows], k, bias) if num_weight_rows else None
-        if weights is not None and num_weight_rows == q.shape[2]:  # all weights are known already
+        pruned = prune(weights) if prune and weights is not None else None
+        if pruned and pruned.token_indices is not None:
+            rows = gather_tokens(rearrange(q, "b heads n d -> b n (heads d)"), pruned.token_indices)
+            (q,) = self._split(rows, 1)
+        if weights is not None and num_weight_rows == q.shape[2]:  # all are known already
             out = weights.to(v.dtype) @ v
-        else:
+        elif _is_fused(q, k):
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
-        return self.out(rearrange(out, "b heads n d -> b n (heads d)")), weights
+        else:
+            out = self._weights(q, k, bias).to(v.dtype) @ v
+        return self.out(rearrange(out, "b heads n d -> b n (heads d)")), weights, pruned
 
     def _project(self, tokens: Tensor, num_queries: int | None) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens [B, N, D] -> q [B, heads, num_queries, d], k and v [B, heads, N, d]."""
@@ -80,6 +93,14 @@ class Attention(nn.Module):
             return scores.softmax(dim=3)
 
 
+def _is_fused(q: Tensor, k: Tensor) -> bool:
+    """Whether the fused kernel is faster than the plain formula, which is as exact."""
+    if q.device.type != "cpu" or is_exporting():
+        return True
+    # Its backward pass in bf16 takes up to seven times as long as the plain formula's.
+    return k.shape[2] >= FUSED_FROM and (q.dtype == torch.float32 or not torch.is_grad_enabled())
+
+
 class Block(nn.Module):
     """A pre-norm transformer block: tokens += attention(norm), then tokens += mlp(norm).
 
@@ -102,19 +123,25 @@ class Block(nn.Module):
         self, tokens: Tensor, bias: Tensor | None = None, num_queries: int | None = None
     ) -> Tensor:
         """[B, N, D] -> [B, num_queries, D] (None: all N); `bias` as in `Attention`."""
-        return self.add_mlp(self.add_attention(tokens, bias, num_queries)[0])
+        update, *_ = self.attention(self.norm1(tokens), bias, num_queries)
+        return self._add(tokens[:, :num_queries], update)
 
-    def add_attention(
+    def prune(
         self,
         tokens: Tensor,
-        bias: Tensor | None = None,
-        num_queries: int | None = None,
-        num_weight_rows: int = 0,
-    ) -> tuple[Tensor, Tensor | None]:
-        """First half of the block; returns tokens and weights as `Attention` does."""
-        update, weights = self.attention(self.norm1(tokens), bias, num_queries, num_weight_rows)
-        return tokens[:, :num_queries] + self.drop(update), weights
+        bias: Tensor | None,
+        num_weight_rows: int,
+        choose: Callable[[Tensor], Pruned],
+    ) -> tuple[Tensor, Pruned]:
+        """[B, N, D] -> [B, n, D] and what stays; `choose` by weights as `Attention` has them."""
+        update, _, pruned = self.attention(
+            self.norm1(tokens), bias, num_weight_rows=num_weight_rows, prune=choose
+        )
+        if pruned.token_indices is not None:
+            tokens = gather_tokens(tokens, pruned.token_indices)
+        return self._add(tokens, update), pruned
 
-    def add_mlp(self, tokens: Tensor) -> Tensor:
-        """Second half of the block, [B, N, D] -> [B, N, D]."""
+    def _add(self, tokens: Tensor, update: Tensor) -> Tensor:
+        """Add the attention's result, then the MLP's."""
+        tokens = tokens + self.drop(update)
         return tokens + self.drop(self.mlp(self.norm2(tokens)))

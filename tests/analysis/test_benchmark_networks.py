@@ -86,6 +86,11 @@ def test_a_score_is_of_the_same_network_and_weights(small_cfg: MakeCfg, tmp_path
     other = cfg.clone()
     other.MODEL.SPARSITY.PRUNE = "token"
     assert math.isnan(known_score(other, "run"))
+    again = folder / "test_2" / "results.json"  # of another test of the same weights
+    again.parent.mkdir()
+    again.write_text(json.dumps(content | {"config": other.dump(), "scores": {"Mean": 7.0}}))
+    assert (known_score(cfg, "run"), known_score(other, "run")) == (12.5, 7.0)
+    again.unlink()
     results.write_text(json.dumps(content | {"weights": "other.pth"}))
     assert math.isnan(known_score(cfg, "run"))
     results.write_text(json.dumps(content))

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from lib.inference.fold import fold_batch_norms
 from lib.inference.pipeline import PixelsToHeatmaps
-from lib.inference.runtimes import build_runner
+from lib.inference.runtimes import autocast, build_runner
 from lib.inference.tracing import trace
 from lib.models import PoseNetwork, build_model
 from lib.utils.errors import UserError
@@ -69,6 +70,16 @@ def test_bf16_is_near_fp32(make_model: MakeModel) -> None:
     assert 0 < difference <= 0.1 * (expected.max() - expected.min())
 
 
+def test_weights_cast_once_give_what_autocast_gives(make_model: MakeModel) -> None:
+    model, images = make_model("token"), crops(2)
+    network = PixelsToHeatmaps(fold_batch_norms(model, SIZE)).eval()
+    with torch.no_grad():
+        with autocast(images.device, "bf16"):
+            expected = network(images)
+        assert torch.equal(build_runner(model, "eager", "bf16", SIZE)(images), expected)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}  # a copy's
+
+
 def test_eager_imports_nothing_of_the_other_runtimes() -> None:
     root = Path(__file__).parents[2]
     code = (
@@ -88,6 +99,15 @@ def test_a_compiled_network_agrees(make_model: MakeModel, monkeypatch: pytest.Mo
         expected = build_runner(model, "eager", "fp32", SIZE)(images)
         actual = build_runner(model, "compiled", "fp32", SIZE)(images)
     torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("prune", ["none", "connection", "token"])
+def test_the_compiler_sees_one_graph(prune: str, make_model: MakeModel) -> None:
+    """A break would split the network into parts, each with its own overhead."""
+    network = PixelsToHeatmaps(fold_batch_norms(make_model(prune), SIZE)).eval()
+    with torch.inference_mode():
+        found = torch._dynamo.explain(network)(crops(2))
+    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
 
 def test_a_missing_compiler_is_one_line(

@@ -1,6 +1,7 @@
 """The pruning rules keep exactly as many connections or tokens as configured, the best ones."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lib.models import transformer
 from lib.models.pruning import PRUNERS, Stage, gather_tokens, keep_count
-from lib.models.transformer import Attention
+from lib.models.transformer import Attention, Block
 
 JOINTS = 3
 
@@ -57,20 +59,21 @@ def test_each_row_keeps_exactly_its_strongest_connections_and_none_returns(
     assert (bias[:, 0, :, :JOINTS] == 0).all()
 
 
-def test_a_pruned_connection_has_no_effect_at_all() -> None:
+def test_a_pruned_connection_has_no_effect_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     attention = Attention(16, heads=4, scale=0.25)
     tokens = torch.randn(2, JOINTS + 9, 16)
-    _, all_weights = attention(tokens, num_weight_rows=JOINTS + 9)
+    _, all_weights, _ = attention(tokens, num_weight_rows=JOINTS + 9)
     bias = connection_mask(all_weights, None, keep=5)
     for pruned in range(JOINTS, JOINTS + 9):
         changed = tokens.clone()
         changed[:, pruned] += 10 * torch.randn(16)
         cut = bias[:, 0, :, pruned] < 0
         cut[:, pruned] = False  # its own query changed
-        for rows in (0, JOINTS + 9):  # the fused kernel and the plain formula
-            before, _ = attention(tokens, bias, num_weight_rows=rows)
-            after, weight = attention(changed, bias, num_weight_rows=rows)
+        for fused_from, rows in ((0, 0), (99, 0), (0, JOINTS + 9)):  # both formulas
+            monkeypatch.setattr(transformer, "FUSED_FROM", fused_from)
+            before, *_ = attention(tokens, bias, num_weight_rows=rows)
+            after, weight, _ = attention(changed, bias, num_weight_rows=rows)
             assert torch.equal(before[cut], after[cut])
             assert not torch.equal(before[~cut], after[~cut])
             if weight is not None:
@@ -93,6 +96,15 @@ def test_tokens_with_the_most_keypoint_attention_stay_in_order(
     if keep < 9:
         weakest_kept = score.gather(1, kept[:, JOINTS:]).amin(dim=1)
         assert (weakest_kept >= score.masked_fill(~pruned, -1).amax(dim=1)).all()
+
+
+def test_tokens_that_leave_are_attended_to_once_more_but_computed_no_further() -> None:
+    torch.manual_seed(0)
+    block, tokens = Block(32, 4, 2, scale=0.2), torch.randn(2, JOINTS + 9, 32)
+    choose = partial(PRUNERS["token"].prune, num_joints=JOINTS, keep=5, attention_bias=None)
+    left, pruned = block.prune(tokens, None, JOINTS, choose)
+    assert left.shape == (2, JOINTS + 5, 32)
+    torch.testing.assert_close(left, gather_tokens(block(tokens), pruned.token_indices))
 
 
 def test_gather_tokens_selects_rows_of_each_image() -> None:

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from lib.config import get_cfg
 from lib.dataset.skeleton import MPII
 from lib.inference.fold import fold_batch_norms
-from lib.models import build_model
+from lib.models import build_model, transformer
 from lib.models.position import sine_position
 from lib.models.pruning import Stage, prune_modes
 from lib.models.tokenpose import JointLayers, PatchEmbedding
@@ -196,14 +196,27 @@ def test_fewer_queries_give_the_first_rows() -> None:
     torch.testing.assert_close(block(tokens, num_queries=5), block(tokens)[:, :5])
 
 
-def test_the_fused_kernel_equals_the_plain_formula() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fused_kernel_equals_the_plain_formula(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    attention = Block(32, 4, 3, scale=32**-0.5).attention
-    tokens, bias = torch.randn(2, 20, 32), torch.zeros(2, 1, 20, 20)
+    attention = Block(32, 4, 3, scale=32**-0.5).attention.to(dtype)
+    tokens, bias = torch.randn(2, 20, 32, dtype=dtype), torch.zeros(2, 1, 20, 20)
     bias[:, :, 3:, 7] = -math.inf
-    torch.testing.assert_close(
-        attention(tokens, bias)[0], attention(tokens, bias, num_weight_rows=20)[0]
-    )
+    results = []
+    for fused_from in (0, 21):
+        monkeypatch.setattr(transformer, "FUSED_FROM", fused_from)
+        out, *_ = attention(tokens, bias)
+        with torch.no_grad():  # where bf16 uses the fused kernel too
+            inference, *_ = attention(tokens, bias)
+        gradients = torch.autograd.grad(out.float().square().sum(), attention.parameters())
+        results.append([out, inference, *gradients])
+    with_all_weights, *_ = attention(tokens, bias, num_weight_rows=20)
+    torch.testing.assert_close(with_all_weights, results[0][0])
+    for fused, plain in zip(*results, strict=True):
+        close = {"rtol": 0.05, "atol": 0.05} if dtype == torch.bfloat16 else {}
+        torch.testing.assert_close(fused, plain, **close)
 
 
 def test_runners_fold_every_batch_norm_and_heatmaps_stay(small_cfg: MakeCfg) -> None:

@@ -8,6 +8,8 @@ from torch import nn
 from yacs.config import CfgNode
 
 from lib.models import build_model
+from lib.utils import kernels
+from lib.utils import macs as macs_module
 from lib.utils.macs import count_macs
 
 MakeCfg = Callable[..., CfgNode]
@@ -25,17 +27,25 @@ def test_a_network_without_attention_is_counted() -> None:
 
 
 @pytest.mark.parametrize("prune", ["none", "connection", "token"])
-def test_the_count_equals_the_formula(prune: str, small_cfg: MakeCfg) -> None:
+@pytest.mark.parametrize("linear", ["plain", "oneDNN"])
+def test_the_count_equals_the_formula(
+    linear: str, prune: str, small_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = torch.ops.mkldnn._linear_pointwise if linear == "oneDNN" else None
+    for module in (kernels, macs_module):
+        monkeypatch.setattr(module, "ONEDNN_LINEAR", operation)
     model = build_model(small_cfg(PRUNE=prune))
     macs = 1e9 * count_macs(model, SIZE)
     alive = [24, 24, 17, 17, 12] if prune == "token" else [24] * 5  # before each layer
     for layer, visual in enumerate(alive):
         n = JOINTS + visual
         num_queries = JOINTS if layer == 4 else n
-        attention = 2 * n * DIM**2 + 2 * num_queries * DIM**2 + 2 * num_queries * n * DIM
+        projections = 2 * n * DIM**2 + num_queries * DIM**2  # keys, values and queries
+        choice = 0
         if prune == "token" and layer in (1, 3):
-            attention += JOINTS * n * DIM  # the weights that choose the tokens
-            num_queries = JOINTS + alive[layer + 1]
+            choice = JOINTS * n * DIM  # the weights that choose the tokens
+            num_queries = JOINTS + alive[layer + 1]  # tokens that leave do not attend
+        attention = projections + choice + 2 * num_queries * n * DIM + num_queries * DIM**2
         mlp = num_queries * 2 * DIM * 3 * DIM
         macs -= attention + mlp
     model.transformer.forward = lambda tokens, num_joints, *_: tokens[:, :num_joints]

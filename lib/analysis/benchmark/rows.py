@@ -216,18 +216,18 @@ def count_table(cfgs: Mapping[str, CfgNode]) -> str:
 
 
 def known_score(cfg: CfgNode, run: str) -> float:
-    """Return the primary score in the run's `results.json`; nan if that is of another network.
+    """Return the primary score of the run's newest test; nan if none is of this network.
 
     It must be of this MODEL and of the weights that the run has now, or of TEST.MODEL_FILE.
     """
     folder = Path(cfg.OUTPUT_DIR) / cfg.DATASET.DATASET / cfg.MODEL.NAME / run
-    path, weights = folder / "results.json", Path(cfg.TEST.MODEL_FILE or folder / "final_state.pth")
-    if not (path.exists() and weights.exists()):
-        return math.nan
-    with as_user_error(f"{path}: cannot read the scores; run tools/test.py again"):
-        content = read_json(path)
-        is_same = CfgNode.load_cfg(content["config"]).MODEL == cfg.MODEL
-        is_same &= Path(content["weights"]).resolve() == weights.resolve()
-        is_same &= weights.stat().st_mtime <= path.stat().st_mtime
-        scores = content["scores"] or {}
-        return float(scores.get(content["metric"]["primary"], math.nan)) if is_same else math.nan
+    weights = Path(cfg.TEST.MODEL_FILE or folder / "final_state.pth")
+    results = [*folder.glob("results.json"), *folder.glob("test_*/results.json")]
+    for path in sorted(results, key=lambda path: path.stat().st_mtime, reverse=True):
+        with as_user_error(f"{path}: cannot read the scores; run tools/test.py again"):
+            content = read_json(path)
+            is_same = CfgNode.load_cfg(content["config"]).MODEL == cfg.MODEL and weights.exists()
+            is_same &= Path(content["weights"]).resolve() == weights.resolve()
+            if is_same and weights.stat().st_mtime <= path.stat().st_mtime:
+                return float((content["scores"] or {}).get(content["metric"]["primary"], math.nan))
+    return math.nan

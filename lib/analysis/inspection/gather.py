@@ -80,7 +80,9 @@ def record_attention(model: TokenPose, images: Tensor) -> AttentionMaps:
     num_joints = model.keypoint_tokens.shape[1]
     recorded: list[Tensor] = []  # of each layer, [B, J, tokens in the sequence]
 
-    def record(module: nn.Module, inputs: tuple, output: tuple[Tensor, Tensor | None]) -> None:
+    def record(
+        module: nn.Module, inputs: tuple, output: tuple[Tensor, Tensor | None, object]
+    ) -> None:
         tokens, bias, *_ = inputs
         weights = output[1]  # known already in a layer that prunes by them
         if weights is None:  # `forward` does not run this hook again
