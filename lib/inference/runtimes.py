@@ -80,15 +80,17 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 def _compiled(network: nn.Module) -> Runner:
     """Compile a network; on a CPU with constant weights, which oneDNN then lays out once."""
-    import torch._inductor.config as settings
+    from torch._dynamo import config as dynamo
+    from torch._inductor import config as inductor
 
     run, freezing = torch.compile(network), next(network.parameters()).device.type == "cpu"
 
-    def run_frozen(images: Tensor) -> Tensor:
-        with settings.patch(freezing=freezing):  # a batch of another size is compiled again
+    def run_compiled(images: Tensor) -> Tensor:  # which compiles again for another kind of batch
+        # All networks of a process share the limit, beyond which they would not be compiled.
+        with inductor.patch(freezing=freezing), dynamo.patch(cache_size_limit=64):
             return run(images)
 
-    return run_frozen
+    return run_compiled
 
 
 def _cast_weights(network: nn.Module, dtype: torch.dtype) -> None:

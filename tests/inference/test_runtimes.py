@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from lib.inference import runtimes
 from lib.inference.fold import fold_batch_norms
 from lib.inference.pipeline import PixelsToHeatmaps
 from lib.inference.runtimes import autocast, build_runner
@@ -108,6 +109,21 @@ def test_the_compiler_sees_one_graph(prune: str, make_model: MakeModel) -> None:
     with torch.inference_mode():
         found = torch._dynamo.explain(network)(crops(2))
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+
+
+def test_many_networks_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list) -> Callable:
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    runs = [runtimes._compiled(nn.Conv2d(3, channels, 1)) for channels in range(1, 13)]
+    with torch.inference_mode():
+        for _ in range(2):
+            assert [run(torch.zeros(1, 3, 4, 4)).shape[1] for run in runs] == [*range(1, 13)]
+    assert len(compiled) == 12
 
 
 def test_a_missing_compiler_is_one_line(
