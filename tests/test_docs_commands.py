@@ -175,8 +175,8 @@ PLAN: dict[str, dict[str, str]] = {
         "valid_000001.jpg --box 5,19,78,78": "run",
     },
     "docs/speed.md": {
-        "python tools/benchmark.py --cfg $CFG --runtime eager,openvino": OPTIONAL,
-        f"python tools/benchmark.py --cfg $CFG {PEOPLE} experiments/lspet/people/"
+        "python tools/benchmark.py --cfg $CFG --runtime eager,compiled,openvino,onnx": OPTIONAL,
+        "python tools/benchmark.py --cfg $CFG models/people/people_128.yaml experiments/lspet/people/"
         f"simple_baseline_128.yaml {W32} {RES50} experiments/mpii/vitpose/vit_small_256x256.yaml "
         f"{COCO_B} {L_D6} "
         "--runtime eager,openvino --precision fp32 --no-training --plot docs/networks.png": (

@@ -5,6 +5,7 @@ alone, side by side. The machine should be idle; compare within one run.
 """
 
 import json
+import os
 from itertools import takewhile
 
 import torch
@@ -65,6 +66,7 @@ def main() -> None:
         print(count_table(cfgs))
         return
     tune()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler prints its state
     distributed = init_distributed(cfg.GPUS)
     device, rounds = distributed.device, arguments.rounds
     print(f"device {describe(distributed)}, torch {torch.__version__}")
