@@ -176,8 +176,9 @@ PLAN: dict[str, dict[str, str]] = {
     },
     "docs/speed.md": {
         "python tools/benchmark.py --cfg $CFG --runtime eager,compiled,openvino,onnx": OPTIONAL,
-        "python tools/benchmark.py --cfg $CFG models/people/people_128.yaml experiments/lspet/people/"
-        f"simple_baseline_128.yaml {W32} {RES50} experiments/mpii/vitpose/vit_small_256x256.yaml "
+        "python tools/benchmark.py --cfg $CFG models/people/people_128.yaml "
+        f"experiments/lspet/people/simple_baseline_128.yaml {W32} {RES50} "
+        "experiments/mpii/vitpose/vit_small_256x256.yaml "
         f"{COCO_B} {L_D6} "
         "--runtime eager,openvino --precision fp32 --no-training --plot docs/networks.png": (
             OPTIONAL

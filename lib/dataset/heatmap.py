@@ -43,7 +43,9 @@ def decode(
     heatmaps = heatmaps.float()
     scores, cell = heatmaps.flatten(2).max(dim=-1)
     width = heatmaps.shape[-1]
-    peak = torch.stack((cell % width, cell // width), dim=-1) * (scores > 0).unsqueeze(-1)
+    row = cell // width
+    # OpenVINO 2025 cannot convert `cell % width`.
+    peak = torch.stack((cell - row * width, row), dim=-1) * (scores > 0).unsqueeze(-1)
     if not refine:
         return peak.float(), scores
     if refine == "quarter":

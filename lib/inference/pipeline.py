@@ -17,6 +17,7 @@ from lib.dataset.heatmap import decode, flip_heatmaps
 from lib.dataset.predictions import Predictions, concatenate
 from lib.dataset.transforms import crop_matrix, rescale_joints, transform_points
 from lib.models import PoseNetwork
+from lib.utils.kernels import is_exporting
 
 # Crops uint8 [B, h, w, 3] -> heatmaps [B, J, h', w'], fp32; see `lib.inference.runtimes`.
 Runner = Callable[[Tensor], Tensor]
@@ -55,6 +56,8 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     gain = 1 / torch.tensor([255 * value for value in std], device=images.device)
     offset = -torch.tensor([255 * value for value in mean], device=images.device) * gain
     # Channels stay last in memory, as in the crops; convolutions are faster on them.
+    if is_exporting():  # torch 2.6 cannot convert `addcmul` to ONNX
+        return (images.float() * gain + offset).permute(0, 3, 1, 2)
     return torch.addcmul(offset, images.float(), gain).permute(0, 3, 1, 2)
 
 

@@ -39,12 +39,17 @@ def load_runner(cfg: CfgNode, file: str | Path, device: torch.device) -> Runner:
     load_weights(model, file)
     model = model.to(device)
     test = cfg.TEST
-    return build_runner(model, test.RUNTIME, test.PRECISION, tuple(cfg.MODEL.IMAGE_SIZE))
+    size = tuple(cfg.MODEL.IMAGE_SIZE)
+    return build_runner(model, test.RUNTIME, test.PRECISION, size, freeze=True)
 
 
-def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[int, int]) -> Runner:
+def build_runner(
+    model: PoseNetwork, runtime: str, precision: str, size: tuple[int, int], freeze: bool = False
+) -> Runner:
     """Return a runner of `model`, in evaluation mode; `size` (w, h) of the crops.
 
+    With `freeze` a network compiled for a CPU is faster, but it is compiled alone and stays in
+    memory; otherwise all that differ only in weights, as in a training, share the result.
     UserError if the runtime is not installed or does not compute in that precision.
     """
     check_precision(runtime, precision)
@@ -57,7 +62,7 @@ def build_runner(model: PoseNetwork, runtime: str, precision: str, size: tuple[i
     _cast_weights(network, TYPES[precision])
     if runtime == "eager":
         return _with_autocast(network, precision)
-    run = _with_autocast(_compiled(network), precision)
+    run = _with_autocast(_compiled(network, freeze), precision)
     device = next(model.parameters()).device
     images = torch.zeros(1, size[1], size[0], 3, dtype=torch.uint8, device=device)
     with as_user_error("TEST.RUNTIME compiled: torch.compile fails here"), torch.inference_mode():
@@ -78,23 +83,24 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
 
 
-def _compiled(network: nn.Module) -> Runner:
-    """Compile a network; on a CPU with constant weights, which oneDNN then lays out once."""
+def _compiled(network: nn.Module, freeze: bool) -> Runner:
+    """Compile a network; `freeze`: on a CPU with constant weights, which oneDNN lays out once."""
     from torch._dynamo import config as dynamo
     from torch._inductor import config as inductor
 
-    run, freezing = torch.compile(network), next(network.parameters()).device.type == "cpu"
+    run = torch.compile(network)
+    freezing = freeze and next(network.parameters()).device.type == "cpu"
 
     def run_compiled(images: Tensor) -> Tensor:  # which compiles again for another kind of batch
         # All networks of a process share the limit, beyond which they would not be compiled.
-        with inductor.patch(freezing=freezing), dynamo.patch(cache_size_limit=64):
+        with inductor.patch(freezing=freezing), dynamo.patch(cache_size_limit=256):
             return run(images)
 
     return run_compiled
 
 
 def _cast_weights(network: nn.Module, dtype: torch.dtype) -> None:
-    """Cast, once and for all, the weights that autocast would cast in every run."""
+    """Cast once the weights of plain layers, which autocast would cast in every run."""
     # Of exactly these types, as others may compute with their weights in fp32.
     types = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, Linear, PatchEmbedding)
     for module in network.modules():

@@ -31,10 +31,11 @@ def trace(module: nn.Module, size: tuple[int, int]) -> torch.export.ExportedProg
     """Trace a copy of a module, in evaluation mode, for crops of `size` (w, h) and any batch."""
     # The example has a batch of two, as torch.export takes a batch of one for a constant.
     example = torch.zeros(2, size[1], size[0], 3, dtype=torch.uint8)
-    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    # torch 2.6 rejects a batch without a bound, and by default traces bytecode.
+    shapes = ({0: torch.export.Dim("batch", min=1, max=2**31 - 1)},)
     module = copy.deepcopy(module).cpu().eval()
     with torch.no_grad():
-        return torch.export.export(module, (example,), dynamic_shapes=shapes)
+        return torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
 
 
 def to_onnx(program: torch.export.ExportedProgram, outputs: Sequence[str]) -> Any:

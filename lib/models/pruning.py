@@ -102,9 +102,9 @@ def prune_modes() -> tuple[str, ...]:
 def keep_count(alive: int, ratio: float) -> int:
     """Return how many of `alive` a stage keeps: ceil(ratio·alive), exact (0.55 of 100 is 55).
 
-    The ratio counts to 9 decimals. In integers, which torch.compile and torch.export trace.
+    At least 1. The product is rounded to 6 decimals, so that 2/3 of 3 are 2.
     """
-    return -(-round(ratio * 10**9) * alive // 10**9)
+    return max(1, math.ceil(round(ratio * alive, 6)))
 
 
 def keep_tokens(scores: Tensor, num_joints: int, keep: int) -> Tensor:

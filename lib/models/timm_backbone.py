@@ -111,7 +111,10 @@ def feature_strides(name: str) -> tuple[int, ...]:
     try:
         with torch.device("meta"):
             # Not `reduction()`, which has the last three of a plain ViT only.
-            levels = cast(list[dict[str, int]], _create_network(name).feature_info.info)
+            network = _create_network(name)
+            if not hasattr(network.model, "forward_intermediates"):  # which some lack in older timm
+                raise AttributeError("it has no forward_intermediates")
+            levels = cast(list[dict[str, int]], network.feature_info.info)
             return tuple(level["reduction"] for level in levels)
     except (RuntimeError, AttributeError, AssertionError, TypeError, ValueError) as error:
         raise UserError(f"MODEL.BACKBONE: timm gives no features of {name}: {error}") from None

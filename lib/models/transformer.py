@@ -55,13 +55,15 @@ class Attention(nn.Module):
         if bias is not None:
             bias = bias[..., : q.shape[2], :].to(q.dtype)
         weights = self._weights(q[:, :, :num_weight_rows], k, bias) if num_weight_rows else None
-        pruned = prune(weights) if prune and weights is not None else None
+        pruned = prune(weights) if prune is not None and weights is not None else None
+        known = weights if num_weight_rows == q.shape[2] else None
         if pruned and pruned.token_indices is not None:
+            known = None
             rows = gather_tokens(rearrange(q, "b heads n d -> b n (heads d)"), pruned.token_indices)
             (q,) = self._split(rows, 1)
-        if weights is not None and num_weight_rows == q.shape[2]:  # all are known already
-            out = weights.to(v.dtype) @ v
-        elif _is_fused(q, k):
+        if known is not None:
+            out = known.to(v.dtype) @ v
+        elif _is_fused(k):
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
         else:
             out = self._weights(q, k, bias).to(v.dtype) @ v
@@ -93,12 +95,9 @@ class Attention(nn.Module):
             return scores.softmax(dim=3)
 
 
-def _is_fused(q: Tensor, k: Tensor) -> bool:
+def _is_fused(k: Tensor) -> bool:
     """Whether the fused kernel is faster than the plain formula, which is as exact."""
-    if q.device.type != "cpu" or is_exporting():
-        return True
-    # Its backward pass in bf16 takes up to seven times as long as the plain formula's.
-    return k.shape[2] >= FUSED_FROM and (q.dtype == torch.float32 or not torch.is_grad_enabled())
+    return k.device.type != "cpu" or is_exporting() or k.shape[2] >= FUSED_FROM
 
 
 class Block(nn.Module):
@@ -137,6 +136,7 @@ class Block(nn.Module):
         update, _, pruned = self.attention(
             self.norm1(tokens), bias, num_weight_rows=num_weight_rows, prune=choose
         )
+        assert pruned is not None, "num_weight_rows is 0"
         if pruned.token_indices is not None:
             tokens = gather_tokens(tokens, pruned.token_indices)
         return self._add(tokens, update), pruned

@@ -24,7 +24,7 @@ ONEDNN_LINEAR: Any = torch.ops.mkldnn._linear_pointwise if _prefers_onednn() els
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`: x [..., in], weight [out, in], bias [out] -> [..., out].
+    """`F.linear`: x [..., in], weight [out, in], bias [out], contiguous -> [..., out].
 
     In fp32 on an AMD processor by oneDNN, as MKL is slow there; in training as a 1×1 convolution.
     """
@@ -37,6 +37,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             return _onednn_linear(x, weight, bias)
         return ONEDNN_LINEAR(x, weight, bias, "none", [], "")
     rows = x.numel() // x.shape[-1]
+    if not rows:
+        return F.linear(x, weight, bias)
     # On one thread PyTorch leaves 1×1 convolutions of fewer than 16 images to MKL.
     images = 16 if rows % 16 == 0 else 1
     pixels = x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # in memory channels last

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.utils.kernels import ONEDNN_LINEAR
+from lib.utils import kernels
 
 
 @torch.no_grad()
@@ -14,7 +14,8 @@ def count_macs(model: nn.Module, size: tuple[int, int]) -> float:
     images = torch.zeros(1, 3, size[1], size[0], device=next(model.parameters()).device)
     training = model.training
     # The counter does not know every fused attention kernel, but always counts the plain formula.
-    mapping = {ONEDNN_LINEAR: _linear_flops} if ONEDNN_LINEAR else {}
+    linear = kernels.ONEDNN_LINEAR
+    mapping = {linear: _linear_flops} if linear else {}
     with (
         FlopCounterMode(display=False, custom_mapping=mapping) as counter,
         sdpa_kernel(SDPBackend.MATH),

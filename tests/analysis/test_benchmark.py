@@ -109,9 +109,9 @@ def test_a_step_trains_a_network_of_its_own(
         trained.append(network)
         return build_train_state(cfg, network, *words, **options)
 
-    def note_inference(network: PoseNetwork, *words: Any) -> Any:
+    def note_inference(network: PoseNetwork, *words: Any, **options: Any) -> Any:
         run.append(network)
-        return build_runner(network, *words)
+        return build_runner(network, *words, **options)
 
     monkeypatch.setattr(benchmark_rows, "build_train_state", note_training)
     monkeypatch.setattr(benchmark_rows, "build_runner", note_inference)

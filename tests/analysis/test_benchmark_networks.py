@@ -90,6 +90,17 @@ def test_a_score_is_of_the_same_network_and_weights(small_cfg: MakeCfg, tmp_path
     again.parent.mkdir()
     again.write_text(json.dumps(content | {"config": other.dump(), "scores": {"Mean": 7.0}}))
     assert (known_score(cfg, "run"), known_score(other, "run")) == (12.5, 7.0)
+    later = results.stat().st_mtime + 5
+    on_train = cfg.clone()
+    on_train.DATASET.TEST_SET = "train"
+    for changed, expected in (
+        ({"scores": {"Mean": 13.5}}, 13.5),  # the newest counts
+        ({"scores": None}, 12.5),
+        ({"config": on_train.dump(), "scores": {"Mean": 99.0}}, 12.5),
+    ):
+        again.write_text(json.dumps(content | changed))
+        os.utime(again, (later, later))
+        assert known_score(cfg, "run") == expected
     again.unlink()
     results.write_text(json.dumps(content | {"weights": "other.pth"}))
     assert math.isnan(known_score(cfg, "run"))

@@ -17,6 +17,8 @@ from lib.inference.pipeline import PixelsToHeatmaps
 from lib.inference.runtimes import autocast, build_runner
 from lib.inference.tracing import trace
 from lib.models import PoseNetwork, build_model
+from lib.models.tokenpose import PatchEmbedding
+from lib.models.transformer import Linear
 from lib.utils.errors import UserError
 from lib.utils.kernels import is_exporting
 
@@ -79,6 +81,10 @@ def test_weights_cast_once_give_what_autocast_gives(make_model: MakeModel) -> No
             expected = network(images)
         assert torch.equal(build_runner(model, "eager", "bf16", SIZE)(images), expected)
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}  # a copy's
+    runtimes._cast_weights(network, torch.bfloat16)
+    plain = (nn.Conv2d, Linear, PatchEmbedding)
+    layers = [module for module in network.modules() if isinstance(module, plain)]
+    assert {layer.weight.dtype for layer in layers} == {torch.bfloat16}
 
 
 def test_eager_imports_nothing_of_the_other_runtimes() -> None:
@@ -111,7 +117,26 @@ def test_the_compiler_sees_one_graph(prune: str, make_model: MakeModel) -> None:
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
 
-def test_many_networks_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("freeze", [True, False])
+def test_many_networks_are_compiled(freeze: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list) -> Callable:
+        assert torch._inductor.config.freezing == freeze
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    runs = [runtimes._compiled(nn.Conv2d(3, channels, 1), freeze) for channels in range(1, 13)]
+    with torch.inference_mode():
+        for _ in range(2):
+            assert [run(torch.zeros(1, 3, 4, 4)).shape[1] for run in runs] == [*range(1, 13)]
+    assert len(compiled) == 12
+
+
+def test_validations_of_a_training_share_what_was_compiled(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list) -> Callable:
@@ -119,11 +144,12 @@ def test_many_networks_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
         return graph.forward
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    runs = [runtimes._compiled(nn.Conv2d(3, channels, 1)) for channels in range(1, 13)]
-    with torch.inference_mode():
-        for _ in range(2):
-            assert [run(torch.zeros(1, 3, 4, 4)).shape[1] for run in runs] == [*range(1, 13)]
-    assert len(compiled) == 12
+    model = make_model("token")
+    torch._dynamo.reset()
+    for _ in range(3):
+        with torch.inference_mode():
+            build_runner(model, "compiled", "fp32", SIZE)(crops(1))
+    assert len(compiled) == 1
 
 
 def test_a_missing_compiler_is_one_line(

@@ -70,6 +70,7 @@ def test_frozen_stages_do_not_change_in_training(stages: int, small_cfg: MakeCfg
 
 def test_a_plain_vit_has_all_of_its_blocks() -> None:
     backbone = TimmBackbone("vit_tiny_patch16_224", 16, image_size=(64, 64))
+    assert not any(type(module) is nn.Linear for module in backbone.modules())  # all are ours
     assert len(cast(Any, backbone.network.model).blocks) == 12
     assert feature_strides("vit_tiny_patch16_224") == (16,) * 12
 

@@ -30,7 +30,16 @@ def weights(batch: int, heads: int, rows: int, columns: int, seed: int, ties: bo
 
 @pytest.mark.parametrize(
     ("alive", "ratio", "kept"),
-    [(256, 0.7, 180), (180, 0.7, 126), (126, 0.7, 89), (100, 0.55, 55), (7, 1.0, 7), (5, 0.001, 1)],
+    [
+        (256, 0.7, 180),
+        (180, 0.7, 126),
+        (126, 0.7, 89),
+        (100, 0.55, 55),
+        (7, 1.0, 7),
+        (5, 0.001, 1),
+        (3, 2 / 3, 2),
+        (9, 1e-9, 1),
+    ],
 )
 def test_keep_count_is_exact(alive: int, ratio: float, kept: int) -> None:
     assert keep_count(alive, ratio) == kept

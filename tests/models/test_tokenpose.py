@@ -208,12 +208,10 @@ def test_the_fused_kernel_equals_the_plain_formula(
     for fused_from in (0, 21):
         monkeypatch.setattr(transformer, "FUSED_FROM", fused_from)
         out, *_ = attention(tokens, bias)
-        with torch.no_grad():  # where bf16 uses the fused kernel too
-            inference, *_ = attention(tokens, bias)
         gradients = torch.autograd.grad(out.float().square().sum(), attention.parameters())
-        results.append([out, inference, *gradients])
+        results.append([out, *gradients])
     with_all_weights, *_ = attention(tokens, bias, num_weight_rows=20)
-    torch.testing.assert_close(with_all_weights, results[0][0])
+    torch.testing.assert_close(with_all_weights, results[1][0])
     for fused, plain in zip(*results, strict=True):
         close = {"rtol": 0.05, "atol": 0.05} if dtype == torch.bfloat16 else {}
         torch.testing.assert_close(fused, plain, **close)

@@ -16,7 +16,7 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("routed")
-@pytest.mark.parametrize("shape", [(7,), (2, 5, 7), (1, 1, 7), (8, 7), (4, 8, 7)])
+@pytest.mark.parametrize("shape", [(7,), (2, 5, 7), (1, 1, 7), (8, 7), (4, 8, 7), (0, 5, 7)])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_the_routed_linear_layer_equals_the_plain_one(
     shape: tuple[int, ...], with_bias: bool

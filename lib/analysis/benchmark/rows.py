@@ -33,6 +33,7 @@ from lib.utils.files import read_json
 from lib.utils.macs import count_macs
 from lib.utils.text import markdown_table
 
+_NOT_SCORED = {"MODEL_FILE", "RUNTIME", "PRECISION", "BATCH_SIZE_PER_GPU"}  # of TEST
 Times = dict[Any, list[float]]  # seconds of each round
 
 
@@ -123,7 +124,7 @@ def prepare(
     width, height = cfg.MODEL.IMAGE_SIZE
     crops = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, device=device)
     if task == "infer":
-        runner = build_runner(model, runtime, precision, (width, height))
+        runner = build_runner(model, runtime, precision, (width, height), freeze=True)
         return torch.inference_mode()(partial(runner, crops))
     cfg = changed_cfg(cfg, "TRAIN.PRECISION", precision, "TRAIN.BATCH_SIZE_PER_GPU", batch)
     state = build_train_state(
@@ -218,16 +219,25 @@ def count_table(cfgs: Mapping[str, CfgNode]) -> str:
 def known_score(cfg: CfgNode, run: str) -> float:
     """Return the primary score of the run's newest test; nan if none is of this network.
 
-    It must be of this MODEL and of the weights that the run has now, or of TEST.MODEL_FILE.
+    It must be of this MODEL, DATASET.TEST_SET and TEST, but for runtime and precision, and of the
+    weights that the run has now, or of TEST.MODEL_FILE.
     """
     folder = Path(cfg.OUTPUT_DIR) / cfg.DATASET.DATASET / cfg.MODEL.NAME / run
     weights = Path(cfg.TEST.MODEL_FILE or folder / "final_state.pth")
     results = [*folder.glob("results.json"), *folder.glob("test_*/results.json")]
     for path in sorted(results, key=lambda path: path.stat().st_mtime, reverse=True):
-        with as_user_error(f"{path}: cannot read the scores; run tools/test.py again"):
+        with as_user_error(f"{path}: cannot read the scores; delete it and test again"):
             content = read_json(path)
-            is_same = CfgNode.load_cfg(content["config"]).MODEL == cfg.MODEL and weights.exists()
-            is_same &= Path(content["weights"]).resolve() == weights.resolve()
-            if is_same and weights.stat().st_mtime <= path.stat().st_mtime:
-                return float((content["scores"] or {}).get(content["metric"]["primary"], math.nan))
+            is_same = _tested(CfgNode.load_cfg(content["config"])) == _tested(cfg)
+            is_same &= Path(content["weights"]).resolve() == weights.resolve() and weights.exists()
+            if not (is_same and content["scores"]):
+                continue
+            if weights.stat().st_mtime <= path.stat().st_mtime:
+                return float(content["scores"].get(content["metric"]["primary"], math.nan))
     return math.nan
+
+
+def _tested(cfg: CfgNode) -> tuple[Any, ...]:
+    """What decides about a test's score, apart from the weights."""
+    test = {key: value for key, value in cfg.TEST.items() if key not in _NOT_SCORED}
+    return cfg.MODEL, cfg.DATASET.DATASET, cfg.DATASET.TEST_SET, test
