@@ -23,6 +23,8 @@ def as_user_error(text: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        if "DataLoader worker" in str(error):  # one died; PyTorch raises this anywhere
+            raise
         reason = shorten(getattr(error, "strerror", None) or str(error))
         if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
             reason = f"{error.filename}: {reason}"

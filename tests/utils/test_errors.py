@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.utils.errors import run_command
+from lib.utils.errors import as_user_error, run_command
 from lib.utils.logging import set_up_logging
 
 NAME = "\u00e9\u4eba\udcff"  # Latin, Chinese, and a byte of a file name that is not UTF-8
@@ -48,3 +48,8 @@ def test_the_home_folder_is_found_in_every_argument(monkeypatch: pytest.MonkeyPa
     run_command(lambda: None)
     assert sys.argv[:4] == ["~/tool", "--out=/home/me/a~/~", "/home/me/x", "/home/me"]
     assert sys.argv[4:] == words[3:]
+
+
+def test_the_death_of_a_loader_process_keeps_its_own_message() -> None:
+    with pytest.raises(RuntimeError, match="DataLoader worker"), as_user_error("cannot write logs"):
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
